@@ -1,0 +1,48 @@
+# `make help` lists the targets.
+PORT ?= 8000
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+export PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format demo-corpus clean bench-queue bench-retrieve
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+# torch first and alone: once it is there, no other package asks the index for a build with CUDA.
+# TORCH_ARGS chooses the build, e.g. TORCH_ARGS="--index-url URL" (README, "Choosing a torch build").
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_ARGS) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[api,worker,demo,dev]'
+	touch $@
+
+demo: $(VENV)/installed ## two Redis servers, a worker and the API on PORT (8000), and one goal asked
+	@$(BIN)/premise-server demo
+
+test: $(VENV)/installed ## the whole suite
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed ## ruff and mypy --strict
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed ## let ruff write the layout
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-queue: $(VENV)/installed ## round trip of a job on an idle system, and what idling costs
+	$(BIN)/python -m benchmarks.queue
+
+bench-retrieve: $(VENV)/installed ## latency of warm /retrieve requests
+	$(BIN)/python -m benchmarks.retrieve
+
+demo-corpus: ## pack shared/demo/premises into the archive that the server reads
+	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --format=ustar \
+	  -C shared/demo/premises -cf - . | gzip -n9 > shared/demo/premises.tar.gz
+
+clean: ## remove the environment and what was built
+	rm -rf $(VENV) data *.egg-info

@@ -1,0 +1,1 @@
+"""The HTTP side: takes requests, looks up or queues embeddings, searches, answers."""

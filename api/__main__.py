@@ -1,0 +1,78 @@
+"""`python -m api`: one API process."""
+
+import asyncio
+import socket
+import sys
+
+import uvicorn
+
+from api.app import create_app
+from shared.errors import PremiseServerError, StartupError
+from shared.logs import configure_logging
+from shared.settings import Settings, load_settings
+
+GRACE_S = 30
+"""How long running requests may go on after SIGTERM."""
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level, "api")
+        serve(settings)
+    except PremiseServerError as error:
+        print(f"api: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; running requests are finished first.
+
+    Raises:
+        StartupError: the port is taken, or the server can never become ready.
+    """
+    failures: list[PremiseServerError] = []
+
+    def fail(error: PremiseServerError) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        create_app(settings, fail),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    runner = asyncio.Runner(loop_factory=config.get_loop_factory())
+    with listen(settings.host, settings.port) as listener, runner:
+        runner.run(server.serve(sockets=[listener]))
+    if failures:
+        raise failures[0]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket.
+
+    Raises:
+        StartupError: host or port cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise StartupError(f"Cannot listen on {host}:{port} (HOST, PORT): {error.strerror or error}.") from None
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

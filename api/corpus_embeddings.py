@@ -1,0 +1,130 @@
+"""The corpus's embeddings: stored ones are read and verified, missing ones are computed by the workers."""
+
+import asyncio
+import logging
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from api.corpus import Corpus
+from api.embedder import Embedder
+from shared.errors import Overloaded, StartupError, Unavailable
+from shared.model_directory import ModelDirectory
+
+logger = logging.getLogger(__name__)
+
+Vectors = NDArray[np.float32]
+
+SAMPLED_ROWS = 8
+LEAST_COSINE = 0.98
+"""Of a stored row and its text embedded again; half precision stays above 0.999, another text far below."""
+WINDOW = 1024
+"""Texts asked of the workers at a time; leaves room in the queue for others."""
+PATIENCE_S = 3_600.0
+
+
+def stored_embeddings(path: Path, corpus: Corpus, dimension: int) -> Vectors:
+    """The rows of an embeddings file, shape [premises, dimension], mapped, not read.
+
+    Raises:
+        StartupError: not an .npy file of float32 of that shape, or a row is no unit vector.
+    """
+    try:
+        rows: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise StartupError(f"{path} is not a readable .npy file: {error}.") from None
+    if rows.shape != (len(corpus), dimension) or rows.dtype != np.float32:
+        raise StartupError(
+            f"{path} holds {rows.dtype} of shape {rows.shape}, but corpus and model need float32 of shape "
+            f"({len(corpus)}, {dimension}); it belongs to other data or another model."
+        )
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    wrong = np.flatnonzero(~(np.abs(norms - 1) < 0.01))
+    if len(wrong):
+        raise StartupError(f"{path} row {wrong[0]} has norm {norms[wrong[0]]:g}, not 1; the file is damaged.")
+    return rows
+
+
+async def verify(rows: Vectors, path: Path, corpus: Corpus, embedder: Embedder) -> None:
+    """Embed sampled texts again and compare them with their rows.
+
+    Raises:
+        StartupError: a row belongs to another text or another model.
+    """
+    if not len(corpus):
+        return
+    sample = np.unique(np.linspace(0, len(corpus) - 1, SAMPLED_ROWS).astype(int))
+    again = await _patiently(embedder, [corpus.texts[i] for i in sample])
+    cosines = np.einsum("ij,ij->i", rows[sample], again)
+    worst = int(np.argmin(cosines))
+    if not cosines[worst] >= LEAST_COSINE:
+        raise StartupError(
+            f"{path} row {sample[worst]} does not match {corpus.names[sample[worst]]} (cosine {cosines[worst]:.3f}); "
+            "the file belongs to other data or another model."
+        )
+
+
+def computed_path(corpus: Corpus, model: ModelDirectory, data_dir: Path) -> Path:
+    """Where embeddings that are not shipped are kept; the name changes with every text and the model."""
+    texts = sha256()
+    for text in corpus.texts:
+        texts.update(sha256(text.encode()).digest())
+    return data_dir / "embeddings" / texts.hexdigest()[:16] / f"{model.name}-{model.revision}.npy"
+
+
+async def compute(path: Path, corpus: Corpus, embedder: Embedder, dimension: int) -> None:
+    """Embed the whole corpus through the queue and save it, once for all processes of this DATA_DIR.
+
+    What is done is in the cache, so a restart goes on where this one stopped.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{path}.lock", thread_local=False)
+    await asyncio.to_thread(lock.acquire)
+    try:
+        if path.exists():
+            return
+        logger.info("embedding %d premises; this is done once", len(corpus))
+        partial = path.with_suffix(".partial")
+        rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(corpus), dimension))
+        with _progress() as progress:
+            bar = progress.add_task("embedding premises", total=len(corpus))
+            for start in range(0, len(corpus), WINDOW):
+                texts = corpus.texts[start : start + WINDOW]
+                rows[start : start + len(texts)] = await _patiently(embedder, texts)
+                progress.advance(bar, len(texts))
+                if not progress.console.is_terminal:
+                    logger.info("embedded %d of %d premises", start + len(texts), len(corpus))
+        rows.flush()
+        partial.rename(path)
+    finally:
+        lock.release()
+
+
+async def _patiently(embedder: Embedder, texts: list[str]) -> Vectors:
+    """Embed without a client that waits: busy or missing workers are waited for."""
+    told = False
+    while True:
+        try:
+            return await embedder.embed(texts, "premises", PATIENCE_S)
+        except (Overloaded, Unavailable) as error:
+            if not told:
+                logger.info("waiting for workers: %s", error)
+            told = True
+            await asyncio.sleep(0.2)
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

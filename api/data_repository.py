@@ -1,0 +1,74 @@
+"""Where the data comes from: a Hugging Face dataset or a local directory of the same layout."""
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from shared.errors import StartupError
+from shared.hub import hub_file
+from shared.model_directory import ModelDirectory
+from shared.settings import Settings
+
+ARCHIVE = "premises.tar.gz"
+MAX_ARCHIVE_BYTES = 8 << 30
+"""Unpacked; forty times today's Mathlib. More is a decompression bomb."""
+
+
+@dataclass(frozen=True)
+class DataRepository:
+    """Finds files of DATA_REPO at one revision."""
+
+    settings: Settings
+    revision: str
+
+    def archive(self) -> Path:
+        """
+        Raises:
+            StartupError: there is none.
+        """
+        path = self._file(ARCHIVE)
+        if path is None:
+            raise StartupError(f"DATA_REPO {self.settings.data_repo} at {self.revision} has no {ARCHIVE}.")
+        return path
+
+    def embeddings(self, model: ModelDirectory) -> Path | None:
+        """The stored embeddings of this model: `embeddings/{model name}-{MODEL_REVISION}.npy`."""
+        return self._file(f"embeddings/{model.name}-{self.settings.model_revision}.npy")
+
+    def _file(self, name: str) -> Path | None:
+        repo = self.settings.data_repo
+        local = Path(repo).expanduser()
+        if local.is_dir():
+            path = local / name
+            return path if path.is_file() else None
+        if repo.startswith((".", "/", "~")):
+            raise StartupError(f"DATA_REPO {repo} is not a directory.")
+        return hub_file(repo, self.revision, name, self.settings.data_dir)
+
+
+def read_archive(path: Path) -> dict[str, bytes]:
+    """The regular files in a .tar.gz by name. They are read, never written to disk.
+
+    Raises:
+        StartupError: the archive is damaged, too large, or holds a link, a device or a path that leaves it.
+    """
+    contents: dict[str, bytes] = {}
+    total = 0
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts:
+                    raise StartupError(f"{path}: member {member.name!r} leads out of the archive.")
+                if member.isdir():
+                    continue
+                total += member.size
+                if total > MAX_ARCHIVE_BYTES:
+                    raise StartupError(f"{path}: unpacks to more than {MAX_ARCHIVE_BYTES} bytes.")
+                file = archive.extractfile(member) if member.isreg() else None
+                if file is None:
+                    raise StartupError(f"{path}: member {member.name!r} is a link or device, not a file.")
+                contents[str(name)] = file.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise StartupError(f"{path} is not a readable .tar.gz: {error}.") from None
+    return contents

@@ -1,0 +1,206 @@
+"""Embeddings of texts, from the nearest place that has them: this process, Redis, or the workers.
+
+near cache -> Redis cache -> a flight of this process -> a job of any API process -> a new job
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from cachetools import LRUCache
+from numpy.typing import NDArray
+from redis.exceptions import RedisError
+
+from api.embedding_queue import EmbeddingQueue, chunks
+from shared.embedding_cache import EmbeddingCache
+from shared.errors import DeadlinePassed, PremiseServerError, TextFailed, Unavailable
+from shared.redis_keys import PRIORITIES, Priority
+from shared.reply import Reply
+from shared.text_digest import text_digest
+
+logger = logging.getLogger(__name__)
+
+Vector = NDArray[np.float32]
+Vectors = NDArray[np.float32]
+Flight = asyncio.Future[Vector]
+
+SWEEP_S = 0.25
+"""How often jobs are looked for that will never be answered."""
+PATIENCE_S = 1.0
+"""How long workers or Redis may be away before those who wait are told; the promise is 2 s."""
+
+
+class _Lost(Exception):
+    """The job is gone without a reply: look in the cache and queue again."""
+
+
+@dataclass
+class _Job:
+    priority: Priority
+    digests: set[str] = field(default_factory=set)
+    sweeps_missing: int = 0
+
+
+class Embedder:
+    """Embeds for all requests of one API process; use as an async context manager."""
+
+    def __init__(
+        self,
+        queue: EmbeddingQueue,
+        cache: EmbeddingCache,
+        *,
+        dimension: int,
+        near_entries: int,
+        chunk_tokens: int,
+    ) -> None:
+        self._queue = queue
+        self._cache = cache
+        self._dimension = dimension
+        self._chunk_tokens = chunk_tokens
+        self._near: LRUCache[str, Vector] = LRUCache(near_entries)
+        self._flights: dict[tuple[Priority, str], Flight] = {}
+        self._jobs: dict[str, _Job] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._tasks = {asyncio.create_task(self._listen()), asyncio.create_task(self._sweep())}
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def embed(self, texts: Sequence[str], priority: Priority, timeout_s: float) -> Vectors:
+        """Unit vectors, shape [len(texts), dimension].
+
+        Raises:
+            TextFailed: the model cannot embed one of the texts; names its digest.
+            Overloaded, Unavailable: what is not cached cannot be embedded now.
+            DeadlinePassed: not all were embedded within `timeout_s` seconds; those that were stay cached.
+        """
+        digests = [text_digest(text) for text in texts]
+        by_digest = dict(zip(digests, texts, strict=True))
+        found: dict[str, Vector] = {}
+        deadline_ms = int((time.time() + timeout_s) * 1000)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while missing := [d for d in by_digest if d not in found]:
+                    found |= await self._cached(missing)
+                    absent = {d: by_digest[d] for d in missing if d not in found}
+                    found |= await self._embedded(absent, priority, deadline_ms)
+        except TimeoutError:
+            done = sum(d in self._near for d in by_digest)
+            raise DeadlinePassed(
+                f"{done} of {len(by_digest)} texts were embedded in {timeout_s:g} s; they are kept, so try again."
+            ) from None
+        return np.stack([found[d] for d in digests]) if digests else np.empty((0, self._dimension), np.float32)
+
+    async def _cached(self, digests: Sequence[str]) -> dict[str, Vector]:
+        found = {d: vector for d in digests if (vector := self._near.get(d)) is not None}
+        rest = [d for d in digests if d not in found]
+        if rest:
+            try:
+                cached = await self._cache.get(rest)
+            except (RedisError, OSError) as error:
+                logger.warning("the cache is away, embedding instead: %s", error)
+                cached = {}
+            self._near.update(cached)
+            found |= cached
+        return found
+
+    async def _embedded(self, texts: Mapping[str, str], priority: Priority, deadline_ms: int) -> dict[str, Vector]:
+        """Wait for the workers. Texts whose jobs were lost, or that come later, are missing from the result."""
+        if not texts:
+            return {}
+        flights = {d: f for d in texts if (f := self._flights.get((priority, d))) is not None}
+        mine = {d: text for d, text in texts.items() if d not in flights}
+        for digest in mine:
+            self._flights[priority, digest] = flights[digest] = asyncio.get_running_loop().create_future()
+        # Not cancelled with this request: others may have joined its flights meanwhile.
+        submitting = asyncio.create_task(self._submit(mine, priority, deadline_ms))
+        self._tasks.add(submitting)
+        submitting.add_done_callback(self._tasks.discard)
+        await asyncio.shield(submitting)
+        done, _ = await asyncio.wait(flights.values(), return_when=asyncio.FIRST_EXCEPTION)
+        arrived = {d: f for d, f in flights.items() if f in done and not isinstance(f.exception(), _Lost)}
+        return {d: f.result() for d, f in arrived.items()}
+
+    async def _submit(self, texts: Mapping[str, str], priority: Priority, deadline_ms: int) -> None:
+        pending = set(texts)
+        try:
+            for chunk in chunks(texts, self._chunk_tokens):
+                for digest, job_id in (await self._queue.submit(chunk, priority, deadline_ms)).items():
+                    pending.discard(digest)
+                    # A reply can be quicker than this: then the flight has landed.
+                    if (priority, digest) in self._flights:
+                        self._jobs.setdefault(job_id, _Job(priority)).digests.add(digest)
+        except (RedisError, OSError):
+            self._fail(priority, pending, Unavailable("The queue cannot be reached; try again soon."))
+        except PremiseServerError as error:
+            self._fail(priority, pending, error)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async for reply in self._queue.replies():
+                    self._land(reply)
+            except (RedisError, OSError) as error:
+                logger.warning("cannot hear replies, trying again: %s", error)
+                await asyncio.sleep(0.1)
+
+    def _land(self, reply: Reply) -> None:
+        for digest, row in zip(reply.digests, reply.rows(self._dimension), strict=True):
+            vector = row.copy()  # a view would keep the whole reply in memory
+            self._near[digest] = vector
+            for priority in PRIORITIES:
+                flight = self._flights.pop((priority, digest), None)
+                if flight is not None and not flight.done():
+                    flight.set_result(vector)
+        for digest, sentence in reply.errors.items():
+            for priority in PRIORITIES:
+                self._fail(priority, [digest], TextFailed(sentence, digest))
+        job = self._jobs.pop(reply.job_id, None)
+        if job is not None:  # a job that was dropped because its deadline passed embeds nothing
+            self._fail(job.priority, job.digests, _Lost())
+
+    async def _sweep(self) -> None:
+        """Ends waiting that no reply will end: for jobs that are lost, workers or a Redis that are away."""
+        well = time.monotonic()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            if not self._jobs:
+                well = time.monotonic()
+                continue
+            try:
+                await self._find_lost()
+                if await self._queue.workers_alive():
+                    well = time.monotonic()
+                reason = "No worker is alive any more; try again soon."
+            except (RedisError, OSError):
+                reason = "The queue cannot be reached any more; try again soon."
+            if time.monotonic() - well > PATIENCE_S:
+                for job in self._jobs.values():
+                    self._fail(job.priority, job.digests, Unavailable(reason))
+                self._jobs.clear()
+
+    async def _find_lost(self) -> None:
+        lost = await self._queue.lost({job_id: job.priority for job_id, job in self._jobs.items()})
+        for job_id, job in list(self._jobs.items()):
+            job.sweeps_missing = job.sweeps_missing + 1 if job_id in lost else 0
+            if job.sweeps_missing == 2:  # a reply that was on its way at the first has come by the second
+                del self._jobs[job_id]
+                self._fail(job.priority, job.digests, _Lost())
+
+    def _fail(self, priority: Priority, digests: Iterable[str], error: Exception) -> None:
+        for digest in digests:
+            flight = self._flights.pop((priority, digest), None)
+            if flight is not None and not flight.done():
+                flight.set_exception(error)
+                flight.exception()  # seen, even if no request waits any more

@@ -1,0 +1,115 @@
+"""The queue seen from an API process: texts go in, replies come back on a list of this process's own."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+from uuid import uuid4
+
+import msgspec
+from arq.connections import ArqRedis
+
+from shared import redis_keys
+from shared.errors import Overloaded, Unavailable
+from shared.redis_client import blocking_pop, script
+from shared.redis_keys import Priority
+from shared.reply import Reply, decode_reply
+
+REPLIES_PER_READ = 64
+
+
+class EmbeddingQueue:
+    """Jobs of one fingerprint."""
+
+    def __init__(self, redis: ArqRedis, fingerprint: str, max_inputs: int) -> None:
+        self._redis = redis
+        self._fingerprint = fingerprint
+        self._max_inputs = max_inputs
+        self._reply_list = redis_keys.replies(uuid4().hex)
+        self._submit = script(redis, "submit")
+
+    async def submit(self, texts: Mapping[str, str], priority: Priority, deadline_ms: int) -> dict[str, str]:
+        """Queue one chunk, text by digest; texts that a job embeds already are joined. Job id by digest.
+
+        Raises:
+            Overloaded: too many texts wait. Nothing of this chunk was queued.
+            Unavailable: no worker is alive.
+        """
+        queue = redis_keys.queue(self._fingerprint, priority)
+        status, *owners = await self._submit(
+            keys=[
+                queue,
+                redis_keys.wake(queue),
+                redis_keys.admitted(queue),
+                redis_keys.workers(self._fingerprint),
+            ],
+            args=[
+                uuid4().hex,
+                "embed",
+                self._reply_list,
+                deadline_ms,
+                self._max_inputs,
+                redis_keys.JOB_TTL_MS,
+                redis_keys.FLIGHT_TTL_MS,
+                redis_keys.flight(queue, ""),
+                *(part for item in texts.items() for part in item),
+            ],
+        )
+        if status == b"no workers":
+            raise Unavailable("No worker is alive to embed what is not cached; try again soon.")
+        if status == b"overloaded":
+            raise Overloaded(
+                f"The workers are busy with {owners[0]} texts; try again soon, what is done stays done.",
+                retry_after=5,
+            )
+        return {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
+
+    async def replies(self) -> AsyncIterator[Reply]:
+        """Replies as they come; ends when none came for half a second.
+
+        Raises:
+            redis.RedisError: the connection is gone. What was sent meanwhile stays on the list.
+        """
+        first = await blocking_pop(self._redis, self._reply_list)
+        batch = [] if first is None else [first]
+        while batch:
+            for data in batch:
+                try:
+                    yield decode_reply(data)
+                except msgspec.DecodeError:
+                    continue  # not from a worker of ours; what is missing will be noticed
+            batch = await cast(Any, self._redis).lpop(self._reply_list, REPLIES_PER_READ) or []
+
+    async def lost(self, jobs: Mapping[str, Priority]) -> set[str]:
+        """Those of the jobs that the queue no longer knows: finished, or gone with a Redis that forgot."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for job_id, priority in jobs.items():
+                pipe.zscore(redis_keys.queue(self._fingerprint, priority), job_id)
+            scores = await pipe.execute()
+        return {job_id for job_id, score in zip(jobs, scores, strict=True) if score is None}
+
+    async def workers_alive(self) -> int:
+        seconds, microseconds = await self._redis.time()
+        now_ms = seconds * 1000 + microseconds // 1000
+        alive: int = await self._redis.zcount(redis_keys.workers(self._fingerprint), now_ms, "+inf")
+        return alive
+
+
+def estimated_tokens(text: str) -> int:
+    """Rough and cheap: Lean text has about three bytes a token; the worker counts exactly."""
+    return 2 + len(text.encode()) // 3
+
+
+def chunks(texts: Mapping[str, str], max_tokens: int) -> list[dict[str, str]]:
+    """Split into parts of about `max_tokens`, each at least one text, so that several workers share them.
+
+    Long texts go together, and short ones: a batch then needs little padding.
+    """
+    parts: list[dict[str, str]] = []
+    room = 0
+    for digest, text in sorted(texts.items(), key=lambda item: -len(item[1])):
+        cost = estimated_tokens(text)
+        if cost > room or not parts:
+            parts.append({})
+            room = max_tokens
+        parts[-1][digest] = text
+        room -= cost
+    return parts

@@ -1,0 +1,1 @@
+"""The bundled demo corpus: declarations of Lean core in the layout of a data repository."""

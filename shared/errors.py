@@ -1,0 +1,62 @@
+"""Errors that a user or an operator reads: one sentence each, with the HTTP status on the class."""
+
+from typing import ClassVar
+
+
+class PremiseServerError(Exception):
+    """Base of every error that is shown as its message alone, never as a traceback."""
+
+    status: ClassVar[int] = 500
+    retry_after: int | None = None
+    """Seconds after which a client should try again; sent as ``Retry-After``."""
+
+
+class StartupError(PremiseServerError):
+    """Something outside the program must be mended before it can start."""
+
+
+class BadInput(PremiseServerError):
+    status = 422
+
+
+class NotServed(PremiseServerError):
+    status = 404
+
+
+class BodyTooLarge(PremiseServerError):
+    status = 413
+
+
+class Overloaded(PremiseServerError):
+    """More cold work than the workers can do; nothing was queued."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(PremiseServerError):
+    """Redis or every worker is away, or the process is still starting."""
+
+    status = 503
+
+    def __init__(self, message: str, retry_after: int = 2) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlinePassed(PremiseServerError):
+    status = 504
+    retry_after = 1
+
+
+class TextFailed(PremiseServerError):
+    """The model could not embed one text (a zero or non-finite vector, say)."""
+
+    status = 422
+
+    def __init__(self, message: str, digest: str = "") -> None:
+        super().__init__(message)
+        self.digest = digest

@@ -1,0 +1,65 @@
+"""The Hugging Face hub: revision-pinned downloads, kept under DATA_DIR, usable offline once there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from shared.errors import StartupError
+
+
+def hub_snapshot(repo: str, revision: str, patterns: Sequence[str], data_dir: Path) -> tuple[Path, str]:
+    """Files of a model that match `patterns`, and the commit that the revision stands for.
+
+    Raises:
+        StartupError: repository or revision do not exist, or neither hub nor local copy can be reached.
+    """
+    try:
+        path = snapshot_download(repo, revision=revision, allow_patterns=list(patterns), cache_dir=data_dir / "hub")
+    except Exception as error:
+        raise _sentence(error, repo, revision) from None
+    return Path(path), Path(path).name
+
+
+def hub_file(repo: str, revision: str, name: str, data_dir: Path) -> Path | None:
+    """One file of a dataset; None if the repository has no such file.
+
+    Raises:
+        StartupError: as for `hub_snapshot`.
+    """
+    try:
+        path = hf_hub_download(repo, name, repo_type="dataset", revision=revision, cache_dir=data_dir / "hub")
+    except LocalEntryNotFoundError as error:
+        raise _sentence(error, repo, revision) from None
+    except EntryNotFoundError:
+        return None
+    except Exception as error:
+        raise _sentence(error, repo, revision) from None
+    return Path(path)
+
+
+def _sentence(error: Exception, repo: str, revision: str) -> StartupError:
+    match error:
+        case RevisionNotFoundError():
+            return StartupError(f"{repo} has no revision {revision!r} on the hub.")
+        case RepositoryNotFoundError():
+            return StartupError(f"{repo} is neither a directory nor a repository on the hub that can be read.")
+        case HFValidationError():
+            return StartupError(f"{repo} is neither a directory nor a valid hub repository name.")
+        case LocalEntryNotFoundError():
+            return StartupError(
+                f"{repo} at {revision!r} is not on this machine and the hub cannot be reached; "
+                "connect, or name a local directory."
+            )
+        case HfHubHTTPError() | OSError():
+            return StartupError(f"Downloading {repo} at {revision!r} failed: {str(error).splitlines()[0]}.")
+        case _:
+            raise error

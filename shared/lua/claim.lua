@@ -1,0 +1,23 @@
+-- Lease up to ARGV[1] jobs whose time has come to one worker.
+--
+-- KEYS  queue
+-- ARGV  most jobs, lease (ms), worker id, job TTL (ms)
+-- Reply a list of {job id, body or '', try, latest deadline of those who wait (ms)}
+--
+-- The lease moves the job's score ahead, so jobs in progress are never looked at again until it ends.
+local queue, lease, worker = KEYS[1], tonumber(ARGV[2]), ARGV[3]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local claimed = {}
+for _, job in ipairs(redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  redis.call('ZADD', queue, 'XX', now + lease, job)
+  redis.call('SET', 'arq:in-progress:' .. job, worker, 'PX', lease)
+  local try = redis.call('INCR', 'arq:retry:' .. job)
+  redis.call('PEXPIRE', 'arq:retry:' .. job, ARGV[4])
+  local deadline = 0
+  for _, value in ipairs(redis.call('HVALS', 'waiters:' .. job)) do
+    deadline = math.max(deadline, tonumber(value))
+  end
+  claimed[#claimed + 1] = {job, redis.call('GET', 'arq:job:' .. job) or '', try, deadline}
+end
+return claimed

@@ -1,0 +1,23 @@
+-- Take a finished job out of the queue and send its reply to all who wait for it.
+--
+-- KEYS  queue, admitted counter
+-- ARGV  job id, reply, reply TTL (ms), flight key prefix, digests ...
+-- Reply 1, or 0 if another worker finished the job before (this reply is then dropped)
+local queue, admitted, job = KEYS[1], KEYS[2], ARGV[1]
+if redis.call('ZREM', queue, job) == 0 then
+  return 0
+end
+local left = tonumber(redis.call('GET', admitted) or '0') - tonumber(string.match(job, '%-(%d+)$') or '0')
+redis.call('SET', admitted, math.max(left, 0))
+for _, reply_list in ipairs(redis.call('HKEYS', 'waiters:' .. job)) do
+  redis.call('RPUSH', reply_list, ARGV[2])
+  redis.call('PEXPIRE', reply_list, ARGV[3])
+end
+for i = 5, #ARGV do
+  local flight = ARGV[4] .. ARGV[i]
+  if redis.call('GET', flight) == job then
+    redis.call('DEL', flight)
+  end
+end
+redis.call('DEL', 'arq:job:' .. job, 'arq:retry:' .. job, 'arq:in-progress:' .. job, 'waiters:' .. job)
+return 1

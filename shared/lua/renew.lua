@@ -1,0 +1,24 @@
+-- Renew a worker's leases and its sign of life.
+--
+-- KEYS  queue, workers
+-- ARGV  lease (ms), worker id, worker TTL (ms), job ids ...
+-- Reply number of leases that are still this worker's
+local queue, workers, lease, worker = KEYS[1], KEYS[2], tonumber(ARGV[1]), ARGV[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', workers, now + tonumber(ARGV[3]), worker)
+redis.call('ZREMRANGEBYSCORE', workers, '-inf', now)
+local held = 0
+for i = 4, #ARGV do
+  local in_progress = 'arq:in-progress:' .. ARGV[i]
+  local holder = redis.call('GET', in_progress)
+  -- Ours, or free: the lease ran out while this worker stood still and nobody took the job since.
+  if holder == worker or not holder then
+    if redis.call('ZSCORE', queue, ARGV[i]) then
+      redis.call('ZADD', queue, 'XX', now + lease, ARGV[i])
+      redis.call('SET', in_progress, worker, 'PX', lease)
+      held = held + 1
+    end
+  end
+end
+return held

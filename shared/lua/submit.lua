@@ -1,0 +1,70 @@
+-- Queue the texts of one chunk that no job embeds yet; join the jobs that embed the others.
+--
+-- KEYS  queue, wake list, admitted counter, workers
+-- ARGV  job id without its count, function, reply list, deadline (ms), limit of admitted texts,
+--       job TTL (ms), flight TTL (ms), flight key prefix, then digest, text, digest, text, ...
+-- Reply {'ok', owner job of each text ...} | {'overloaded', texts admitted} | {'no workers'}
+--
+-- One script, so that between "nobody embeds it" and "it is queued" no other API process can act.
+local queue, wake, admitted, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local func, reply_list, deadline = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local limit, job_ttl, flight_ttl, flight_prefix = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function wait_for(job)
+  local key = 'waiters:' .. job
+  local known = tonumber(redis.call('HGET', key, reply_list) or '0')
+  redis.call('HSET', key, reply_list, string.format('%.0f', math.max(known, deadline)))
+  redis.call('PEXPIRE', key, job_ttl)
+end
+
+if redis.call('ZCOUNT', workers, now, '+inf') == 0 then
+  return {'no workers'}
+end
+
+local reply, joined, digests, texts = {'ok'}, {}, {}, {}
+for i = 9, #ARGV, 2 do
+  local owner = redis.call('GET', flight_prefix .. ARGV[i])
+  if owner and redis.call('ZSCORE', queue, owner) then
+    joined[owner] = true
+    reply[#reply + 1] = owner
+  else
+    digests[#digests + 1] = ARGV[i]
+    texts[#texts + 1] = ARGV[i + 1]
+    reply[#reply + 1] = false
+  end
+end
+
+-- The counter can only be off after keys were lost; an empty queue sets it right.
+local waiting = tonumber(redis.call('GET', admitted) or '0')
+if redis.call('EXISTS', queue) == 0 then
+  waiting = 0
+end
+if #texts > 0 and waiting + #texts > limit then
+  return {'overloaded', waiting}
+end
+for owner in pairs(joined) do
+  wait_for(owner)
+end
+if #texts == 0 then
+  return reply
+end
+
+-- The count is part of the id: what leaves the queue can always be subtracted from the counter.
+local job = ARGV[1] .. '-' .. #texts
+for i = 2, #reply do
+  reply[i] = reply[i] or job
+end
+for _, digest in ipairs(digests) do
+  redis.call('SET', flight_prefix .. digest, job, 'PX', flight_ttl)
+end
+-- arq's job format: try, function, args, kwargs, enqueue time.
+local body = cmsgpack.pack({t = 0, f = func, a = {}, k = {digests = digests, texts = texts}, et = now})
+redis.call('SET', 'arq:job:' .. job, body, 'PX', job_ttl)
+redis.call('SET', admitted, waiting + #texts)
+redis.call('ZADD', queue, now, job)
+redis.call('RPUSH', wake, '1')
+redis.call('LTRIM', wake, 0, 9999)
+wait_for(job)
+return reply

@@ -1,0 +1,71 @@
+"""Every Redis key, in one place. `arq:job:`, `arq:retry:` and `arq:in-progress:` are arq's own formats.
+
+A *fingerprint* is `{model name}@{revision}:{dtype}`: vectors of one fingerprint are comparable, so caches
+and queues are kept apart by it and several models can share both Redis instances.
+"""
+
+from typing import Literal
+
+Priority = Literal["state", "premises"]
+"""Queues are served apart: a state is one text that a person waits for, premises are bulk work."""
+
+PRIORITIES: tuple[Priority, ...] = ("state", "premises")
+
+CACHE_PREFIX = "emb:"
+
+
+def embedding(fingerprint: str, digest: str) -> str:
+    """Cache instance: one text's embedding, raw little-endian float32; TTL STATE_TTL or PREMISE_TTL (s)."""
+    return f"{CACHE_PREFIX}{fingerprint}:{digest}"
+
+
+def queue(fingerprint: str, priority: Priority) -> str:
+    """Sorted set of job ids; score = earliest time of the next claim in ms, so a lease is a score ahead."""
+    return f"queue:{fingerprint}:{priority}"
+
+
+def wake(queue_name: str) -> str:
+    """List of tokens, one a job; idle workers block on it."""
+    return f"{queue_name}:wake"
+
+
+def admitted(queue_name: str) -> str:
+    """Counter of texts in the queue or in progress; changed only with the sorted set, in one script."""
+    return f"{queue_name}:admitted"
+
+
+def flight(queue_name: str, digest: str) -> str:
+    """Id of the job that embeds this text now; TTL FLIGHT_TTL_MS. Makes single-flight hold across APIs."""
+    return f"{queue_name}:flight:{digest}"
+
+
+def waiters(job_id: str) -> str:
+    """Hash of reply list -> deadline (ms since 1970): who gets this job's reply."""
+    return f"waiters:{job_id}"
+
+
+def replies(api_id: str) -> str:
+    """List of replies to one API process, msgpack; TTL REPLY_TTL_MS."""
+    return f"reply:{api_id}"
+
+
+def workers(fingerprint: str) -> str:
+    """Sorted set of worker ids; score = time in ms until which the worker counts as alive."""
+    return f"workers:{fingerprint}"
+
+
+def worker_health(fingerprint: str, worker_id: str) -> str:
+    """arq's health line of one worker; lives for seconds."""
+    return f"health:{fingerprint}:{worker_id}"
+
+
+JOB_TTL_MS = 600_000
+"""Job bodies and waiters outlive any request, and no more."""
+FLIGHT_TTL_MS = 600_000
+REPLY_TTL_MS = 60_000
+LEASE_MS = 1_000
+"""A claimed job is free again this long after its worker last renewed it."""
+RENEW_MS = 250
+"""How often a worker renews its leases and its sign of life."""
+WORKER_TTL_MS = 1_500
+"""A worker counts as gone this long after its last sign of life."""

@@ -1,0 +1,28 @@
+"""`python -m worker`: one worker process."""
+
+import asyncio
+import sys
+
+from shared.errors import PremiseServerError
+from shared.logs import configure_logging
+from shared.settings import load_settings
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level, "worker")
+        # After the settings: torch takes seconds to import, a wrong variable should not.
+        from worker.process import run_worker
+
+        asyncio.run(run_worker(settings))
+    except PremiseServerError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Batches across jobs: texts come in, token-budget batches go to the one thread that owns the model."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import TextFailed
+from shared.redis_keys import PRIORITIES, Priority
+from worker.encoder import Encoder, TokenIds
+
+logger = logging.getLogger(__name__)
+
+Vector = NDArray[np.float32]
+
+
+def take_batch(lengths: Sequence[int], max_tokens: int) -> list[int]:
+    """Indices of the next batch among texts waiting in order of arrival, `lengths` tokens each.
+
+    The oldest text is always in it, so nothing starves; then come those nearest to it in length, so little is
+    padded, while longest x count stays within `max_tokens`. A text longer than the budget goes alone.
+    """
+    batch: list[int] = []
+    longest = 0
+    for i in sorted(range(len(lengths)), key=lambda i: (i != 0, abs(lengths[i] - lengths[0]), i)):
+        longest = max(longest, lengths[i])
+        if batch and longest * (len(batch) + 1) > max_tokens:
+            break
+        batch.append(i)
+    return batch
+
+
+@dataclass(eq=False)
+class _Entry:
+    tokens: TokenIds
+    result: asyncio.Future[Vector]
+
+
+@dataclass
+class Batcher:
+    """Owns the model thread; use as an async context manager."""
+
+    encoder: Encoder
+    embedded: int = 0
+    """Texts embedded since start."""
+    _pending: dict[Priority, list[_Entry]] = field(default_factory=lambda: {p: [] for p in PRIORITIES})
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _model_thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="model"))
+    # Tokenising has a thread of its own: it runs ahead while the model computes.
+    _tokenizer_thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+    )
+    _task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._model_thread.shutdown(cancel_futures=True)
+        self._tokenizer_thread.shutdown(cancel_futures=True)
+
+    async def embed(self, texts: Sequence[str], priority: Priority) -> list[Vector | TextFailed]:
+        """A unit vector, shape [dimension], for each text, or why that text has none."""
+        loop = asyncio.get_running_loop()
+        tokens = await loop.run_in_executor(self._tokenizer_thread, self.encoder.tokenize, texts)
+        entries = [_Entry(ids, loop.create_future()) for ids in tokens]
+        self._pending[priority] += entries
+        self._arrived.set()
+        if entries:
+            await asyncio.wait([e.result for e in entries])
+        return [_outcome(e.result) for e in entries]
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        turn: Priority = "state"
+        while True:
+            await self._arrived.wait()
+            batch = self._take(turn)
+            if not batch:
+                self._arrived.clear()
+                continue
+            # Turns alternate while both wait: a state waits for one batch at most, and bulk work goes on.
+            turn = "premises" if turn == "state" else "state"
+            try:
+                vectors = await loop.run_in_executor(self._model_thread, self._embed, [e.tokens for e in batch])
+            except Exception as error:  # a fault of the program; no waiter may hang because of it
+                logger.exception("the model thread failed")
+                _settle(batch, [error] * len(batch))
+            else:
+                _settle(batch, vectors)
+                self.embedded += sum(not isinstance(v, TextFailed) for v in vectors)
+
+    def _take(self, turn: Priority) -> list[_Entry]:
+        for priority in (turn, *PRIORITIES):
+            waiting = [e for e in self._pending[priority] if not e.result.done()]
+            if waiting:
+                chosen = set(take_batch([len(e.tokens) for e in waiting], self.encoder.batch_tokens))
+                self._pending[priority] = [e for i, e in enumerate(waiting) if i not in chosen]
+                return [waiting[i] for i in sorted(chosen)]
+            self._pending[priority] = []
+        return []
+
+    def _embed(self, batch: list[TokenIds]) -> list[Vector | TextFailed]:
+        """Runs in the model thread. A batch that fails is halved until the text at fault stands alone."""
+        try:
+            rows = self.encoder.embed(batch)
+        except RuntimeError as error:  # torch's own errors, out of memory among them
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                logger.warning("a batch of %d texts failed and is split: %s", len(batch), type(error).__name__)
+                return self._embed(batch[:middle]) + self._embed(batch[middle:])
+            return [TextFailed(f"the model failed on this text ({type(error).__name__})")]
+        failed = TextFailed("the model has no finite embedding for this text")
+        return [row if np.isfinite(row).all() else failed for row in rows]
+
+
+def _outcome(result: asyncio.Future[Vector]) -> Vector | TextFailed:
+    error = result.exception()
+    if error is None:
+        return result.result()
+    if isinstance(error, TextFailed):
+        return error
+    raise error
+
+
+def _settle(batch: list[_Entry], results: Sequence[Vector | BaseException]) -> None:
+    for entry, result in zip(batch, results, strict=True):
+        if entry.result.done():  # cancelled: nobody waits any more
+            continue
+        if isinstance(result, BaseException):
+            entry.result.set_exception(result)
+        else:
+            entry.result.set_result(result)

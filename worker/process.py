@@ -1,0 +1,87 @@
+"""One worker process: the model, and a queue worker for each priority on top of it."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from uuid import uuid4
+
+from redis.exceptions import RedisError
+
+from shared.embedding_cache import EmbeddingCache
+from shared.model_directory import open_model
+from shared.redis_client import connect, require
+from shared.redis_keys import Priority
+from shared.settings import Settings
+from worker.batcher import Batcher
+from worker.embed_job import EmbedJob
+from worker.encoder import TorchEncoder
+from worker.queue_worker import QueueWorker
+
+logger = logging.getLogger(__name__)
+
+COMPLETION_WAIT_S = 30
+"""How long a stopping worker finishes what it has claimed; far longer than a batch."""
+
+
+async def run_worker(settings: Settings) -> None:
+    """Serve both queues until SIGTERM or SIGINT; running jobs are finished first.
+
+    Raises:
+        StartupError: model or Redis cannot be used.
+    """
+    queue_redis, cache_redis = connect(settings.redis_url), connect(settings.cache_url)
+    await require(queue_redis, settings.redis_url, "REDIS_URL")
+    await require(cache_redis, settings.cache_url, "CACHE_REDIS_URL")
+    directory = await asyncio.to_thread(open_model, settings, weights=True)
+    encoder = await asyncio.to_thread(TorchEncoder, directory, settings)
+    fingerprint = directory.fingerprint(settings.dtype)
+    cache = EmbeddingCache(cache_redis, fingerprint, directory.dimension)
+    worker_id = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+    # Bulk slots: one batch in the model and the next one tokenised; the rest is for other workers.
+    bulk_slots = 1 + -(-2 * encoder.batch_tokens // settings.chunk_tokens)
+    queues: tuple[tuple[Priority, float, int], ...] = (
+        ("state", settings.state_ttl, 64),
+        ("premises", settings.premise_ttl, bulk_slots),
+    )
+    async with Batcher(encoder) as batcher:
+        workers = [
+            QueueWorker(
+                EmbedJob(batcher, cache, priority, ttl_s),
+                redis=connect(settings.redis_url),
+                fingerprint=fingerprint,
+                priority=priority,
+                worker_id=worker_id,
+                slots=slots,
+                completion_wait_s=COMPLETION_WAIT_S,
+            )
+            for priority, ttl_s, slots in queues
+        ]
+        logger.info("worker %s serves %s on %s", worker_id, fingerprint, settings.device)
+        stop_on_signals(workers)
+        running = [asyncio.create_task(worker.async_run()) for worker in workers]
+        try:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in running:
+                if task.done() and not task.cancelled() and (error := task.exception()):
+                    raise error
+            await asyncio.wait(running)
+        finally:
+            for worker in workers:
+                with contextlib.suppress(RedisError, OSError, asyncio.CancelledError):
+                    await worker.close()
+    await queue_redis.aclose()
+    await cache_redis.aclose()
+    logger.info("worker %s stopped; %d texts embedded", worker_id, batcher.embedded)
+
+
+def stop_on_signals(workers: list[QueueWorker]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop(signum: signal.Signals) -> None:
+        for worker in workers:
+            worker.handle_sig_wait_for_completion(signum)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop, signum)
