@@ -20,7 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/installed ## two Redis servers, a worker and the API on PORT (8000), and one goal asked
-	@$(BIN)/premise-server demo
+	@exec $(BIN)/premise-server demo
 
 test: $(VENV)/installed ## the whole suite
 	$(BIN)/python -m pytest
