@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 PARSE_INLINE_BYTES = 32_768
 """Larger bodies are parsed in a thread: the event loop has other requests to serve."""
+SCHEMA_REFERENCE = "#/components/schemas/{name}"
+"""Where OpenAPI keeps what several routes share."""
 
 
 def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], None]) -> FastAPI:
@@ -66,7 +68,7 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
             return parse_body(body, kind)
         return await asyncio.to_thread(parse_body, body, kind)
 
-    @app.post("/retrieve", openapi_extra=_body_schema(RetrieveBody))
+    @app.post("/retrieve", openapi_extra=_body_reference(RetrieveBody))
     async def retrieve(request: Request) -> Response:
         """The premises most likely to help with a goal, best first."""
         body = await body_of(request, RetrieveBody)
@@ -75,7 +77,7 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
         content, truncated = ranked_body(retrieval.ranked[0], limit)
         return _json(content, {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated})
 
-    @app.post("/retrieve/batch", openapi_extra=_body_schema(BatchBody))
+    @app.post("/retrieve/batch", openapi_extra=_body_reference(BatchBody))
     async def retrieve_batch(request: Request) -> Response:
         """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
         body = await body_of(request, BatchBody)
@@ -130,6 +132,7 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
     async def front() -> Response:
         return Response(front_page(app.version, await catalog.problems()), media_type="text/html")
 
+    _describe_bodies(app)
     return app
 
 
@@ -159,13 +162,15 @@ def _json(content: bytes, counts: dict[str, int] | None = None, status: int = 20
     return Response(content, status, headers, media_type="application/json")
 
 
-def _body_schema(kind: type[Any]) -> dict[str, Any]:
-    (schema,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
-    inlined = {
-        **components[kind.__name__],
-        "$defs": {n: c for n, c in components.items() if n != kind.__name__},
-    }
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined or schema}}}}
+def _body_reference(kind: type[Body]) -> dict[str, Any]:
+    schema = {"$ref": SCHEMA_REFERENCE.format(name=kind.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _describe_bodies(app: FastAPI) -> None:
+    """Adds the bodies, which msgspec reads and FastAPI does not know, to the OpenAPI document."""
+    _, schemas = msgspec.json.schema_components([RetrieveBody, BatchBody], ref_template=SCHEMA_REFERENCE)
+    app.openapi()["components"] = {"schemas": schemas}
 
 
 async def _known_error(_request: Request, error: Exception) -> Response:

@@ -20,7 +20,7 @@ from api.retriever import Retriever
 from shared.embedding_cache import EmbeddingCache
 from shared.errors import Unavailable
 from shared.model_directory import ModelDirectory, open_model
-from shared.redis_client import connect, require
+from shared.redis_client import connect, disconnect, require
 from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Catalog:
     async def _connect(self, *urls: str) -> list[ArqRedis]:
         clients = [connect(url) for url in urls]
         for client in clients:
-            self._resources.push_async_callback(client.aclose)
+            self._resources.push_async_callback(disconnect, client)
         for client, url, setting in zip(clients, urls, ("REDIS_URL", "CACHE_REDIS_URL"), strict=True):
             await require(client, url, setting)
         return clients

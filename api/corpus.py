@@ -71,10 +71,13 @@ def build_corpus(files: Mapping[str, bytes]) -> Corpus:
     Raises:
         StartupError: a file is missing, or a line is malformed; the sentence names both.
     """
-    module_names = sorted(m.name for _, m in _rows(files, "Modules.jsonl", _Module))
+    listed: set[str] = set()
+    for number, module in _rows(files, "Modules.jsonl", _Module):
+        if module.name in listed:
+            raise StartupError(f"Modules.jsonl line {number}: {module.name} is listed a second time.")
+        listed.add(module.name)
+    module_names = sorted(listed)
     module_ids = {name: i for i, name in enumerate(module_names)}
-    if len(module_ids) != len(module_names):
-        raise StartupError("Modules.jsonl lists a module twice.")
     blacklist = frozenset[str]().union(*(b.names for _, b in _rows(files, "HammerBlacklist.jsonl", _Blacklist)))
 
     kept: list[Declaration] = []
@@ -83,17 +86,17 @@ def build_corpus(files: Mapping[str, bytes]) -> Corpus:
     module_start = np.zeros(len(module_names), np.int64)
     module_stop = np.zeros(len(module_names), np.int64)
     for file in sorted(f for f in files if f.startswith("Declarations/") and f.endswith(".jsonl")):
-        module = file.removeprefix("Declarations/").removesuffix(".jsonl")
-        if module not in module_ids:
+        name = file.removeprefix("Declarations/").removesuffix(".jsonl")
+        if name not in module_ids:
             raise StartupError(f"{file}: its module is not listed in Modules.jsonl.")
-        module_start[module_ids[module]] = len(kept)
-        module_is_premises = MODULE_COMPONENTS.isdisjoint(module.split("."))
+        module_start[module_ids[name]] = len(kept)
+        module_is_premises = MODULE_COMPONENTS.isdisjoint(name.split("."))
         for _, declaration in _rows(files, file, Declaration):
             wire_names.append(declaration.name)
             if module_is_premises and is_premise(declaration, blacklist) and declaration.name not in premise_ids:
                 premise_ids[declaration.name] = len(kept)
                 kept.append(declaration)
-        module_stop[module_ids[module]] = len(kept)
+        module_stop[module_ids[name]] = len(kept)
     if not kept:
         raise StartupError("The data archive holds no premise that passes the filter.")
     return Corpus(

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import AsyncFileLock
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -35,7 +35,7 @@ def stored_embeddings(path: Path, corpus: Corpus, dimension: int) -> Vectors:
         StartupError: not an .npy file of float32 of that shape, or a row is no unit vector.
     """
     try:
-        rows: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows: Vectors = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, OSError, EOFError) as error:
         raise StartupError(f"{path} is not a readable .npy file: {error}.") from None
     if rows.shape != (len(corpus), dimension) or rows.dtype != np.float32:
@@ -81,28 +81,34 @@ async def compute(path: Path, corpus: Corpus, embedder: Embedder, dimension: int
     """Embed the whole corpus through the queue and save it, once for all processes of this DATA_DIR.
 
     What is done is in the cache, so a restart goes on where this one stopped.
+
+    Raises:
+        StartupError: they cannot be saved.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock", thread_local=False)
-    await asyncio.to_thread(lock.acquire)
     try:
-        if path.exists():
-            return
-        logger.info("embedding %d premises; this is done once", len(corpus))
-        partial = path.with_suffix(".partial")
-        rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(corpus), dimension))
-        with _progress() as progress:
-            bar = progress.add_task("embedding premises", total=len(corpus))
-            for start in range(0, len(corpus), WINDOW):
-                texts = corpus.texts[start : start + WINDOW]
-                rows[start : start + len(texts)] = await _patiently(embedder, texts)
-                progress.advance(bar, len(texts))
-                if not progress.console.is_terminal:
-                    logger.info("embedded %d of %d premises", start + len(texts), len(corpus))
-        rows.flush()
-        partial.rename(path)
-    finally:
-        lock.release()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Polled, not awaited in a thread: a process that waits for another one must still stop on SIGTERM.
+        async with AsyncFileLock(f"{path}.lock", poll_interval=0.5):
+            if not path.exists():
+                await _compute_locked(path, corpus, embedder, dimension)
+    except OSError as error:
+        raise StartupError(f"Embeddings cannot be saved as {path} (DATA_DIR): {error.strerror or error}.") from None
+
+
+async def _compute_locked(path: Path, corpus: Corpus, embedder: Embedder, dimension: int) -> None:
+    logger.info("embedding %d premises; this is done once", len(corpus))
+    partial = path.with_suffix(".partial")
+    rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(corpus), dimension))
+    with _progress() as progress:
+        bar = progress.add_task("embedding premises", total=len(corpus))
+        for start in range(0, len(corpus), WINDOW):
+            texts = corpus.texts[start : start + WINDOW]
+            rows[start : start + len(texts)] = await _patiently(embedder, texts)
+            progress.advance(bar, len(texts))
+            if not progress.console.is_terminal:
+                logger.info("embedded %d of %d premises", start + len(texts), len(corpus))
+    rows.flush()
+    partial.rename(path)
 
 
 async def _patiently(embedder: Embedder, texts: list[str]) -> Vectors:

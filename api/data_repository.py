@@ -1,6 +1,8 @@
 """Where the data comes from: a Hugging Face dataset or a local directory of the same layout."""
 
+import gzip
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -46,7 +48,7 @@ class DataRepository:
         return hub_file(repo, self.revision, name, self.settings.data_dir)
 
 
-def read_archive(path: Path) -> dict[str, bytes]:
+def read_archive(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, bytes]:
     """The regular files in a .tar.gz by name. They are read, never written to disk.
 
     Raises:
@@ -55,7 +57,7 @@ def read_archive(path: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     total = 0
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts:
@@ -63,12 +65,27 @@ def read_archive(path: Path) -> dict[str, bytes]:
                 if member.isdir():
                     continue
                 total += member.size
-                if total > MAX_ARCHIVE_BYTES:
-                    raise StartupError(f"{path}: unpacks to more than {MAX_ARCHIVE_BYTES} bytes.")
+                if total > max_bytes:
+                    raise StartupError(f"{path}: unpacks to more than {max_bytes} bytes.")
                 file = archive.extractfile(member) if member.isreg() else None
                 if file is None:
                     raise StartupError(f"{path}: member {member.name!r} is a link or device, not a file.")
                 contents[str(name)] = file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+            _read_to_end(stream, path, max_bytes)
+    except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
         raise StartupError(f"{path} is not a readable .tar.gz: {error}.") from None
     return contents
+
+
+def _read_to_end(stream: gzip.GzipFile, path: Path, max_bytes: int) -> None:
+    """Read what follows the first of the two blocks of zeros that end an archive.
+
+    tarfile stops there, and also where an archive was cut between two members; gzip compares its checksum at the end.
+    """
+    rest = 0
+    while block := stream.read(1 << 20):
+        rest += len(block)
+        if rest > max_bytes:
+            raise StartupError(f"{path}: unpacks to more than {max_bytes} bytes.")
+    if not rest:
+        raise StartupError(f"{path} is cut short: the mark at the end of the archive is missing.")

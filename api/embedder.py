@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from api.embedding_queue import EmbeddingQueue, chunks
 from shared.embedding_cache import EmbeddingCache
 from shared.errors import DeadlinePassed, PremiseServerError, TextFailed, Unavailable
+from shared.redis_client import stop_if_cancelled
 from shared.redis_keys import PRIORITIES, Priority
 from shared.reply import Reply
 from shared.text_digest import text_digest
@@ -74,8 +75,10 @@ class Embedder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def embed(self, texts: Sequence[str], priority: Priority, timeout_s: float) -> Vectors:
         """Unit vectors, shape [len(texts), dimension].
@@ -93,6 +96,7 @@ class Embedder:
             async with asyncio.timeout(timeout_s):
                 while missing := [d for d in by_digest if d not in found]:
                     found |= await self._cached(missing)
+                    stop_if_cancelled()
                     absent = {d: by_digest[d] for d in missing if d not in found}
                     found |= await self._embedded(absent, priority, deadline_ms)
         except TimeoutError:
@@ -148,6 +152,7 @@ class Embedder:
 
     async def _listen(self) -> None:
         while True:
+            stop_if_cancelled()
             try:
                 async for reply in self._queue.replies():
                     self._land(reply)
@@ -174,6 +179,7 @@ class Embedder:
         """Ends waiting that no reply will end: for jobs that are lost, workers or a Redis that are away."""
         well = time.monotonic()
         while True:
+            stop_if_cancelled()
             await asyncio.sleep(SWEEP_S)
             if not self._jobs:
                 well = time.monotonic()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,10 +17,13 @@ Ranked = list[tuple[str, np.float32]]
 def new_premise_scores(state: Vector, new: Vectors) -> Vector:
     """Inner products [n] of each row with the state, in float32.
 
-    einsum and not a matrix product: its sum over a row does not depend on the other rows, so a premise scores
-    the same in any company.
+    By FAISS, row by row as its flat index does it: numpy sums in another order, and a text that is indexed and new
+    would score two numbers that differ in the last bit. A row's score does not depend on the other rows.
     """
-    scores: Vector = np.einsum("ij,j->i", new, state)
+    scores = np.empty(len(new), np.float32)
+    rows = np.arange(len(new), dtype=np.int64)
+    pointers = [faiss.swig_ptr(array) for array in (scores, state, new, rows)]
+    faiss.fvec_inner_products_by_idx(*pointers, state.shape[0], 1, len(new))
     return scores
 
 

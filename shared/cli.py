@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from shared.demo_run import demo_environment, show_goal
-from shared.embedded import Embedded, embedded
+from shared.embedded import Embedded, embedded, python_module
 from shared.errors import PremiseServerError
 from shared.settings import load_settings
 
@@ -65,7 +65,7 @@ def _listen(host: str | None, port: int | None) -> dict[str, str]:
 
 def _become(role: str, env: Mapping[str, str]) -> None:
     """Replace this process, so that signals and the exit status are the role's own."""
-    os.execve(sys.executable, [sys.executable, "-m", role], {**os.environ, **env})
+    os.execve(sys.executable, python_module(role), {**os.environ, **env})
 
 
 def _run_embedded(workers: int, env: Mapping[str, str], *, show: bool) -> None:

@@ -1,6 +1,7 @@
 """What `premise-server demo` shows once everything runs: one goal, and the premises found for it."""
 
 import json
+import urllib.error
 import urllib.request
 from importlib.resources import files
 from importlib.util import find_spec
@@ -9,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from shared.errors import StartupError
+from shared.errors import PremiseServerError, StartupError
+from shared.loopback import ask
 
 GOAL = "a b : Nat\n⊢ a + b = b + a"
 SHOWN = 8
@@ -33,11 +35,20 @@ def demo_environment() -> dict[str, str]:
 
 
 def show_goal(base_url: str, console: Console) -> None:
-    """Ask `/retrieve` for the premises of `GOAL` and print them as a table."""
+    """Ask `/retrieve` for the premises of `GOAL` and print them as a table.
+
+    Raises:
+        PremiseServerError: the server has no answer.
+    """
     body = json.dumps({"state": GOAL, "k": SHOWN}).encode()
     request = urllib.request.Request(f"{base_url}/retrieve", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        ranked = json.load(response)
+    try:
+        with ask(request, 60) as response:
+            ranked = json.load(response)
+    except urllib.error.HTTPError as error:
+        raise PremiseServerError(f"The example's goal got status {error.code}: {json.load(error)['detail']}") from None
+    except OSError as error:
+        raise PremiseServerError(f"The example's goal got no answer: {error}.") from None
     console.print(f"\n[bold]Goal[/bold]\n{GOAL}\n", highlight=False)
     table = Table("", "score", "premise", title="Premises, best first", title_justify="left")
     for rank, hit in enumerate(ranked, 1):

@@ -5,16 +5,17 @@ The children are what the containers run; only the URLs differ.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from shared.errors import StartupError
+from shared.loopback import ask, base_url
 from shared.redis_server import cache_command, find_redis_server, free_port, queue_command
 from shared.settings import Settings
 
@@ -24,6 +25,8 @@ STOP_S = 40.0
 """Longer than API and worker take to finish what they began."""
 MOST_RESTARTS = 5
 """Of one child in a row; then it is not chance."""
+STEADY_S = 60.0
+"""A child that ran this long before it stopped begins a new row."""
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Child:
     command: list[str]
     env: Mapping[str, str]
     process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
     restarts: int = 0
 
 
@@ -49,15 +53,13 @@ class Embedded:
     base_url: str = field(init=False)
 
     def __post_init__(self) -> None:
-        host = "127.0.0.1" if self.settings.host in ("0.0.0.0", "::") else self.settings.host
-        self.base_url = f"http://{host}:{self.settings.port}"
+        self.base_url = base_url(self.settings.host, self.settings.port)
 
     def start(self, child: Child) -> None:
         # A session of its own: Ctrl-C reaches the launcher only, which then stops everything in order.
         child.process = subprocess.Popen(child.command, env=child.env, start_new_session=True)
-        assert self.guard.stdin is not None
-        self.guard.stdin.write(f"{child.process.pid}\n".encode())
-        self.guard.stdin.flush()
+        child.started = time.monotonic()
+        self._tell_guard(child.process.pid)
 
     def wait_until_ready(self, tell: Callable[[str], None]) -> None:
         """Poll `/health/ready`; `tell` gets what is still missing.
@@ -86,13 +88,14 @@ class Embedded:
             for child in self.children:
                 if child.process is None or child.process.poll() is None:
                     continue
-                child.restarts += 1
+                child.restarts = 1 if time.monotonic() - child.started > STEADY_S else child.restarts + 1
                 if child.restarts > MOST_RESTARTS:
                     raise StartupError(f"The {child.name} stopped {child.restarts} times; giving up.")
                 print(
                     f"The {child.name} stopped (exit status {child.process.returncode}) and is started again.",
                     file=sys.stderr,
                 )
+                self._tell_guard(-child.process.pid)
                 self.start(child)
 
     def stop(self) -> None:
@@ -105,13 +108,20 @@ class Embedded:
                 except subprocess.TimeoutExpired:
                     child.process.kill()
                     child.process.wait()
+            if child.process is not None:
+                self._tell_guard(-child.process.pid)
         assert self.guard.stdin is not None
         self.guard.stdin.close()
         self.guard.wait(STOP_S)
 
+    def _tell_guard(self, pid: int) -> None:
+        assert self.guard.stdin is not None
+        with suppress(BrokenPipeError):  # somebody killed the guard; what it guards must be stopped all the same
+            self.guard.stdin.write(f"{pid}\n".encode())
+
     def _not_ready(self) -> list[str]:
         try:
-            with urllib.request.urlopen(f"{self.base_url}/health/ready", timeout=5):
+            with ask(f"{self.base_url}/health/ready", 5):
                 return []
         except urllib.error.HTTPError as error:
             reasons: list[str] = json.load(error)["reasons"]
@@ -120,16 +130,39 @@ class Embedded:
             return ["The API is starting."]
 
 
+def python_module(name: str) -> list[str]:
+    """The command that runs a module of ours; `-P`, so that a folder of that name where the user is does not run."""
+    return [sys.executable, "-P", "-m", name]
+
+
+def require_free(host: str, port: int) -> None:
+    """Without this, a server that is there already would be taken for ours.
+
+    Raises:
+        StartupError: host and port cannot be listened on.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise StartupError(f"Cannot listen on {host}:{port} (HOST, PORT): {error.strerror or error}.") from None
+
+
 @contextmanager
 def embedded(settings: Settings, workers: int, env: Mapping[str, str]) -> Iterator[Embedded]:
     """Start everything, and stop it at the end; `env` goes to API and workers on top of this process's own.
 
     Raises:
-        StartupError: there is no redis-server.
+        StartupError: there is no redis-server, the port is taken, or DATA_DIR cannot be written.
     """
     binary = find_redis_server()
+    require_free(settings.host, settings.port)
     directory = (settings.data_dir / "redis").resolve()
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(f"DATA_DIR {settings.data_dir} cannot be used: {error.strerror or error}.") from None
     queue_port, cache_port = free_port(), free_port()
     queue_url, cache_url = f"redis://127.0.0.1:{queue_port}/0", f"redis://127.0.0.1:{cache_port}/0"
     threads = settings.torch_threads or max(1, (os.cpu_count() or 1) // workers)
@@ -147,10 +180,10 @@ def embedded(settings: Settings, workers: int, env: Mapping[str, str]) -> Iterat
             cache_command(binary, cache_port, directory, CACHE_MEMORY, directory / "cache.log"),
             os.environ,
         ),
-        *(Child(f"worker {i + 1}", [sys.executable, "-m", "worker"], role_env) for i in range(workers)),
-        Child("API", [sys.executable, "-m", "api"], role_env),
+        *(Child(f"worker {i + 1}", python_module("worker"), role_env) for i in range(workers)),
+        Child("API", python_module("api"), role_env),
     ]
-    guard = subprocess.Popen([sys.executable, "-m", "shared.guard"], stdin=subprocess.PIPE, start_new_session=True)
+    guard = subprocess.Popen(python_module("shared.guard"), stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
     running = Embedded(settings, queue_url, cache_url, children, guard)
     try:
         for child in children:

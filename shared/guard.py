@@ -1,7 +1,8 @@
 """`python -m shared.guard`: ends processes whose launcher is gone, however it went.
 
-Reads process ids from standard input, one a line. The launcher holds the other end of that pipe; when it exits, or
-is killed, the pipe closes and every process named so far is ended.
+Reads process ids from standard input, one a line; `-7` takes 7 back, because a number whose process is gone may
+soon be another's. The launcher holds the other end of that pipe; when it exits, or is killed, the pipe closes and
+every process named so far is ended.
 """
 
 import contextlib
@@ -9,17 +10,23 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Collection
 
 GRACE_S = 10.0
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    pids = [int(line) for line in sys.stdin]
+    pids: set[int] = set()
+    for number in map(int, sys.stdin):
+        if number > 0:
+            pids.add(number)
+        else:
+            pids.discard(-number)
     end(pids)
 
 
-def end(pids: list[int]) -> None:
+def end(pids: Collection[int]) -> None:
     """SIGTERM, and SIGKILL to what is left after `GRACE_S` seconds."""
     for pid in pids:
         _signal(pid, signal.SIGTERM)

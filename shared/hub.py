@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import (
+    _CACHED_NO_EXIST,
+    hf_hub_download,
+    resolve_revision,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    RevisionResolutionError,
 )
 
 from shared.errors import StartupError
@@ -35,15 +41,17 @@ def hub_file(repo: str, revision: str, name: str, data_dir: Path) -> Path | None
     Raises:
         StartupError: as for `hub_snapshot`.
     """
+    cache = data_dir / "hub"
     try:
-        path = hf_hub_download(repo, name, repo_type="dataset", revision=revision, cache_dir=data_dir / "hub")
-    except LocalEntryNotFoundError as error:
-        raise _sentence(error, repo, revision) from None
-    except EntryNotFoundError:
+        commit = resolve_revision(repo, repo_type="dataset", revision=revision, cache_dir=cache).resolved
+        # A commit never changes: what it is known to lack needs no hub either.
+        if try_to_load_from_cache(repo, name, cache, commit, "dataset") is _CACHED_NO_EXIST:
+            return None
+        return Path(hf_hub_download(repo, name, repo_type="dataset", revision=commit, cache_dir=cache))
+    except RemoteEntryNotFoundError:
         return None
     except Exception as error:
         raise _sentence(error, repo, revision) from None
-    return Path(path)
 
 
 def _sentence(error: Exception, repo: str, revision: str) -> StartupError:
@@ -54,12 +62,12 @@ def _sentence(error: Exception, repo: str, revision: str) -> StartupError:
             return StartupError(f"{repo} is neither a directory nor a repository on the hub that can be read.")
         case HFValidationError():
             return StartupError(f"{repo} is neither a directory nor a valid hub repository name.")
-        case LocalEntryNotFoundError():
+        case LocalEntryNotFoundError() | RevisionResolutionError():
             return StartupError(
                 f"{repo} at {revision!r} is not on this machine and the hub cannot be reached; "
                 "connect, or name a local directory."
             )
-        case HfHubHTTPError() | OSError():
-            return StartupError(f"Downloading {repo} at {revision!r} failed: {str(error).splitlines()[0]}.")
-        case _:
-            raise error
+        case _:  # the library lets errors of several HTTP and file layers through
+            lines = [line.strip(" .") for line in str(error).splitlines()]
+            reason = next(filter(None, lines), type(error).__name__)
+            return StartupError(f"Downloading {repo} at {revision!r} failed: {reason}.")

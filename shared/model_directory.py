@@ -13,11 +13,9 @@ from shared.settings import Settings
 
 Pooling = Literal["mean", "cls", "max"]
 
-CONFIG_FILES = (
-    "modules.json",
+_TRANSFORMER_FILES = (
     "config.json",
     "sentence_bert_config.json",
-    "*_Pooling/config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -25,7 +23,16 @@ CONFIG_FILES = (
     "vocab.json",
     "merges.txt",
 )
-WEIGHT_FILES = ("model.safetensors",)
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+
+
+def _beside_or_below(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The Transformer module is the directory itself, or in older models its folder 0_Transformer."""
+    return (*names, *(f"*_Transformer/{name}" for name in names))
+
+
+CONFIG_FILES = ("modules.json", "*_Pooling/config.json", *_beside_or_below(_TRANSFORMER_FILES))
+WEIGHT_FILES = _beside_or_below(_WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -79,13 +86,16 @@ def read_model(path: Path, name: str, revision: str) -> ModelDirectory:
     pooling: dict[str, Any] = {}
     if "Pooling" in kinds:
         pooling = _read_json(path / modules[kinds.index("Pooling")]["path"] / "config.json")
-    bert = _read_json(path / "sentence_bert_config.json", {})
+    bert = _read_json(transformer / "sentence_bert_config.json", {})
     tokenizer = _read_json(transformer / "tokenizer_config.json", {})
+    dimension = config.get("hidden_size", config.get("dim"))  # DistilBERT says dim
+    if not isinstance(dimension, int):
+        raise StartupError(f"{transformer / 'config.json'} has no hidden_size: this is no transformer with vectors.")
     return ModelDirectory(
         path=transformer,
         name=name,
         revision=revision,
-        dimension=int(config["hidden_size"]),
+        dimension=dimension,
         max_seq_length=_max_seq_length(bert, tokenizer, config),
         pooling=_pooling(path, pooling),
         do_lower_case=bool(bert.get("do_lower_case", False)),
@@ -110,8 +120,8 @@ def _pooling(path: Path, config: dict[str, Any]) -> Pooling:
 
 def _max_seq_length(bert: dict[str, Any], tokenizer: dict[str, Any], config: dict[str, Any]) -> int:
     positions = int(config.get("max_position_embeddings", 512))
-    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
-        # These number positions from the padding index + 1 (transformers, RobertaEmbeddings).
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        # These number positions from the padding index + 1 (transformers, RobertaEmbeddings, MPNetEmbeddings).
         positions -= int(config.get("pad_token_id", 1)) + 1
     asked = [bert.get("max_seq_length"), tokenizer.get("model_max_length")]
     # sentence_bert_config.json wins over the tokenizer's own limit; neither can exceed the positions.
@@ -119,14 +129,18 @@ def _max_seq_length(bert: dict[str, Any], tokenizer: dict[str, Any], config: dic
 
 
 def _read_json(path: Path, default: Any = None) -> Any:
+    """The object in a file, or an array if `default` is one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if default is not None:
             return default
         raise StartupError(f"{path} is missing: {path.parent} is no sentence-transformers model.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StartupError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(content, list if isinstance(default, list) else dict):
+        raise StartupError(f"{path} holds a JSON {type(content).__name__}, which is not what belongs there.")
+    return content
 
 
 def _digest_of_files(directory: Path) -> str:

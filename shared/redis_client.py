@@ -41,6 +41,11 @@ def connect(url: str) -> ArqRedis:
     )
 
 
+async def disconnect(redis: ArqRedis) -> None:
+    """Close every connection; a plain `aclose` leaves those of a pool that was handed in."""
+    await redis.aclose(close_connection_pool=True)
+
+
 async def require(redis: ArqRedis, url: str, setting: str, patience_s: float = 5.0) -> None:
     """Wait until Redis answers.
 
@@ -68,6 +73,17 @@ async def blocking_pop(redis: ArqRedis, key: str) -> bytes | None:
     # redis-py's types know neither fractions of a second nor that its asyncio client is always awaited.
     popped: list[bytes] | None = await cast(Any, redis).blpop([key], timeout=BLOCK_S)
     return popped[1] if popped else None
+
+
+def stop_if_cancelled() -> None:
+    """For loops over Redis calls: end the task if it was cancelled and redis-py has lost that.
+
+    It sends through `asyncio.wait_for`, which before Python 3.12 drops a cancellation that arrives when the send is
+    done. The task would run on, and who waits for its end would wait for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def script(redis: ArqRedis, name: str) -> AsyncScript:

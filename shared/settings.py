@@ -1,9 +1,10 @@
 """Every setting, from environment variables or `.env`. `.env` holds the arithmetic behind the defaults."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import StartupError
@@ -11,6 +12,10 @@ from shared.errors import StartupError
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Text = Annotated[str, Field(min_length=1)]
+
+REDIS_URL = re.compile(
+    r"rediss?://([^/?#\s]*@)?([^@/?#\s:\[\]]+|\[[0-9a-fA-F:.]+\])?(:[0-9]{1,5})?(/[0-9]*)?(\?\S*)?|unix://\S+"
+)
 
 
 class Settings(BaseSettings):
@@ -61,6 +66,16 @@ class Settings(BaseSettings):
     max_batch_tokens: Positive = Field(16_384, description="padded tokens in one forward pass")
     torch_threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads of a worker; 0 = one per core")
 
+    @field_validator("redis_url", "cache_redis_url")
+    @classmethod
+    def _redis_can_parse(cls, url: str) -> str:
+        # Checked here, because what a client library says about a URL may repeat a part of its password.
+        if url and not REDIS_URL.fullmatch(url):
+            raise ValueError(
+                "must look like redis://:password@host:6379/0; in a password, write / ? # and spaces percent-encoded"
+            )
+        return url
+
     @model_validator(mode="after")
     def _roles_make_sense(self) -> Self:
         if self.max_batch_tokens < 512:
@@ -90,3 +105,5 @@ def load_settings() -> Settings:
         name = str(first["loc"][0]).upper() if first["loc"] else ""
         sentence = str(first["msg"]).removeprefix("Value error, ")
         raise StartupError(f"Setting {name}: {sentence}." if name else f"Settings: {sentence}.") from None
+    except UnicodeDecodeError:
+        raise StartupError("Settings: the file .env is not UTF-8 text.") from None

@@ -1,7 +1,8 @@
 """`python -m worker`: one worker process."""
 
-import asyncio
 import sys
+
+import uvloop
 
 from shared.errors import PremiseServerError
 from shared.logs import configure_logging
@@ -15,7 +16,7 @@ def main() -> int:
         # After the settings: torch takes seconds to import, a wrong variable should not.
         from worker.process import run_worker
 
-        asyncio.run(run_worker(settings))
+        uvloop.run(run_worker(settings))
     except PremiseServerError as error:
         print(f"worker: {error}", file=sys.stderr)
         return 1

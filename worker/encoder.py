@@ -40,13 +40,13 @@ class TorchEncoder:
     """transformers + torch."""
 
     def __init__(self, directory: ModelDirectory, settings: Settings) -> None:
-        self._directory = directory
+        self.directory = directory
         self._device = _device(settings.device)
         if self._device.type == "cpu" and settings.torch_threads:
             torch.set_num_threads(settings.torch_threads)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(directory.path, local_files_only=True)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory.path, local_files_only=True)
             self._model: Any = AutoModel.from_pretrained(
                 directory.path,
                 local_files_only=True,
@@ -57,14 +57,14 @@ class TorchEncoder:
         except (OSError, ValueError) as error:
             raise StartupError(f"Model {directory.path} cannot be loaded: {str(error).splitlines()[0]}") from None
         self._model.eval().to(self._device)
-        self._pad_id = int(self._tokenizer.pad_token_id)
+        self._pad_id = int(self.tokenizer.pad_token_id)
         self.dimension = directory.dimension
         cap = settings.max_batch_tokens
         self.batch_tokens = min(cap, CPU_BATCH_TOKENS) if self._device.type == "cpu" else cap
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         """Token ids of each text with its special tokens, cut on the right to the model's limit."""
-        limit = self._directory.max_seq_length
+        limit = self.directory.max_seq_length
         return self._token_ids([self._prefix(self._clean(text), limit) for text in texts], limit)
 
     def embed(self, batch: Sequence[TokenIds]) -> Vectors:
@@ -79,14 +79,14 @@ class TorchEncoder:
             hidden = self._model(
                 input_ids=torch.from_numpy(ids).to(self._device), attention_mask=attention
             ).last_hidden_state
-            pooled = pool(hidden.float(), attention, self._directory.pooling)
+            pooled = pool(hidden.float(), attention, self.directory.pooling)
             # Without an epsilon: a zero vector becomes not-a-number, which the batcher reports.
             vectors: Vectors = (pooled / pooled.norm(dim=1, keepdim=True)).cpu().numpy()
         return vectors
 
     def _clean(self, text: str) -> str:
         text = text.strip()
-        return text.lower() if self._directory.do_lower_case else text
+        return text.lower() if self.directory.do_lower_case else text
 
     def _prefix(self, text: str, limit: int) -> str:
         """The text, or as much of a very long one as the model can read."""
@@ -99,7 +99,7 @@ class TorchEncoder:
     def _token_ids(self, texts: Sequence[str], limit: int) -> list[TokenIds]:
         if not texts:
             return []
-        encoded = self._tokenizer(
+        encoded = self.tokenizer(
             list(texts), truncation=True, max_length=limit, padding=False, return_attention_mask=False
         )
         ids: list[TokenIds] = encoded["input_ids"]

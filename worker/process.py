@@ -1,17 +1,14 @@
 """One worker process: the model, and a queue worker for each priority on top of it."""
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
 from uuid import uuid4
 
-from redis.exceptions import RedisError
-
 from shared.embedding_cache import EmbeddingCache
 from shared.model_directory import open_model
-from shared.redis_client import connect, require
+from shared.redis_client import connect, disconnect, require
 from shared.redis_keys import Priority
 from shared.settings import Settings
 from worker.batcher import Batcher
@@ -21,6 +18,8 @@ from worker.queue_worker import QueueWorker
 
 logger = logging.getLogger(__name__)
 
+STATE_SLOTS = 64
+"""States in progress in one worker; one batch takes them all."""
 COMPLETION_WAIT_S = 30
 """How long a stopping worker finishes what it has claimed; far longer than a batch."""
 
@@ -41,9 +40,10 @@ async def run_worker(settings: Settings) -> None:
     worker_id = f"{socket.gethostname()}-{uuid4().hex[:8]}"
     # Bulk slots: one batch in the model and the next one tokenised; the rest is for other workers.
     bulk_slots = 1 + -(-2 * encoder.batch_tokens // settings.chunk_tokens)
-    queues: tuple[tuple[Priority, float, int], ...] = (
-        ("state", settings.state_ttl, 64),
-        ("premises", settings.premise_ttl, bulk_slots),
+    # Chunks are claimed one at a time, so that those of one request spread over the workers that are free.
+    queues: tuple[tuple[Priority, float, int, int], ...] = (
+        ("state", settings.state_ttl, STATE_SLOTS, STATE_SLOTS),
+        ("premises", settings.premise_ttl, bulk_slots, 1),
     )
     async with Batcher(encoder) as batcher:
         workers = [
@@ -54,9 +54,10 @@ async def run_worker(settings: Settings) -> None:
                 priority=priority,
                 worker_id=worker_id,
                 slots=slots,
+                claim_most=claim_most,
                 completion_wait_s=COMPLETION_WAIT_S,
             )
-            for priority, ttl_s, slots in queues
+            for priority, ttl_s, slots, claim_most in queues
         ]
         logger.info("worker %s serves %s on %s", worker_id, fingerprint, settings.device)
         stop_on_signals(workers)
@@ -69,10 +70,9 @@ async def run_worker(settings: Settings) -> None:
             await asyncio.wait(running)
         finally:
             for worker in workers:
-                with contextlib.suppress(RedisError, OSError, asyncio.CancelledError):
-                    await worker.close()
-    await queue_redis.aclose()
-    await cache_redis.aclose()
+                await worker.close()
+    await disconnect(queue_redis)
+    await disconnect(cache_redis)
     logger.info("worker %s stopped; %d texts embedded", worker_id, batcher.embedded)
 
 

@@ -1,6 +1,6 @@
 """arq's worker without its delays.
 
-Kept from arq: life cycle and signals (`main`, `close`), hooks, key format, health key, serializer, task accounting.
+Kept from arq: life cycle and signals (`main`, `handle_sig*`), key and job format, health key, serializer, accounting.
 Replaced, each for a reason that was measured:
 
 - polling: a blocking pop on a wake list. arq looks every 0.5 s, and looking more often costs an idle core.
@@ -9,11 +9,13 @@ Replaced, each for a reason that was measured:
   looked at again, and it is short and renewed, so a killed worker's jobs are free after a second.
 - finishing: one script that also sends the reply; arq stores results for callers that poll.
 - errors of Redis: waited out. arq's worker exits.
+- closing: arq calls a name that redis-py has deprecated.
 """
 
 import asyncio
 import contextlib
 import logging
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -26,7 +28,7 @@ from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from shared import redis_keys
-from shared.redis_client import BLOCK_S, blocking_pop, script
+from shared.redis_client import BLOCK_S, blocking_pop, disconnect, script, stop_if_cancelled
 from shared.reply import Vectors, encode_reply
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class QueueWorker(Worker):
         priority: redis_keys.Priority,
         worker_id: str,
         slots: int,
+        claim_most: int,
         completion_wait_s: int,
     ) -> None:
         async def run(_ctx: dict[Any, Any], *_args: Any, **_kwargs: Any) -> None:
@@ -73,6 +76,7 @@ class QueueWorker(Worker):
             job_deserializer=redis.job_deserializer,
         )
         self._embed = embed
+        self._claim_most = claim_most
         self._worker_id = worker_id
         self._workers_key = redis_keys.workers(fingerprint)
         self._flight_prefix = redis_keys.flight(self.queue_name, "")
@@ -87,10 +91,21 @@ class QueueWorker(Worker):
             await super().main()
         finally:
             renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
             with contextlib.suppress(RedisError, OSError):
                 await self.pool.zrem(self._workers_key, self._worker_id)
 
+    async def close(self) -> None:
+        """End what still runs, giving its jobs back, and close the connections."""
+        self.handle_sig(signal.SIGUSR1)
+        ending = [*self.tasks.values(), *([self.main_task] if self.main_task else [])]
+        await asyncio.gather(*ending, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError):
+            await self.pool.delete(self.health_check_key)
+        await disconnect(self.pool)
+
     async def _poll_iteration(self) -> None:
+        stop_if_cancelled()
         for job_id in [job_id for job_id, task in self.tasks.items() if task.done()]:
             self.tasks.pop(job_id).result()
         try:
@@ -98,8 +113,7 @@ class QueueWorker(Worker):
             free = self.max_jobs - len(self.tasks)
             if not self.allow_pick_jobs or free == 0:
                 await self._wait_for_slot()
-            # One job a claim: chunks of one request spread over the workers that are free.
-            elif not await self._claim(1):
+            elif not await self._claim(min(free, self._claim_most)):
                 await blocking_pop(self.pool, redis_keys.wake(self.queue_name))
         except (RedisError, OSError) as error:
             logger.warning("Redis is away, trying again: %s", error)
@@ -108,7 +122,8 @@ class QueueWorker(Worker):
     async def _wait_for_slot(self) -> None:
         self._slot_freed.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._slot_freed.wait(), BLOCK_S)
+            async with asyncio.timeout(BLOCK_S):
+                await self._slot_freed.wait()
 
     async def _claim(self, most: int) -> int:
         claimed = await self._claim_script(
@@ -174,4 +189,5 @@ class QueueWorker(Worker):
                     keys=[self.queue_name, self._workers_key],
                     args=[redis_keys.LEASE_MS, self._worker_id, redis_keys.WORKER_TTL_MS, *running],
                 )
+            stop_if_cancelled()
             await asyncio.sleep(redis_keys.RENEW_MS / 1000)

@@ -1,0 +1,141 @@
+"""Batches: the rule, and the promises to those who wait, with the real model and with one that fails on purpose."""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import TextFailed
+from shared.model_directory import ModelDirectory
+from shared.settings import Settings
+from worker.batcher import Batcher, take_batch
+from worker.encoder import Encoder, TokenIds, TorchEncoder, Vectors
+
+LENGTHS = st.lists(st.integers(1, 600), min_size=1, max_size=60)
+
+
+@given(LENGTHS, st.integers(1, 5_000))
+def test_a_batch_keeps_the_budget_or_is_one_text(lengths: list[int], budget: int) -> None:
+    batch = take_batch(lengths, budget)
+    assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
+
+
+@given(LENGTHS, st.integers(1, 5_000))
+def test_the_oldest_text_is_always_taken(lengths: list[int], budget: int) -> None:
+    assert 0 in take_batch(lengths, budget)
+
+
+@given(LENGTHS, st.integers(1, 5_000))
+def test_taking_batches_ends_with_every_text_taken_once(lengths: list[int], budget: int) -> None:
+    waiting = list(enumerate(lengths))
+    taken: list[int] = []
+    while waiting:
+        batch = take_batch([length for _, length in waiting], budget)
+        assert len(set(batch)) == len(batch)
+        taken += [waiting[i][0] for i in batch]
+        waiting = [entry for i, entry in enumerate(waiting) if i not in set(batch)]
+    assert sorted(taken) == list(range(len(lengths)))
+
+
+@given(LENGTHS, st.integers(600, 5_000))
+def test_texts_of_the_oldest_ones_length_fill_the_batch_first(lengths: list[int], budget: int) -> None:
+    batch = take_batch(lengths, budget)
+    left = set(range(len(lengths))) - set(batch)
+    worst = max(abs(lengths[i] - lengths[0]) for i in batch)
+    assert all(abs(lengths[i] - lengths[0]) >= worst for i in left)
+
+
+class TouchyEncoder:
+    """Embeds a text as its length; raises, or gives no finite vector, where the text says so."""
+
+    dimension = 2
+    batch_tokens = 64
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
+        return [list(text.encode()) for text in texts]
+
+    def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+        self.batches.append(len(batch))
+        words = [bytes(tokens).decode() for tokens in batch]
+        if any("poison" in word for word in words):
+            raise RuntimeError("out of memory")
+        rows = np.array([[len(word), 1] for word in words], np.float32)
+        rows[[i for i, word in enumerate(words) if "nan" in word]] = np.nan
+        return rows
+
+
+@pytest.fixture(params=["real", "touchy"])
+def encoder(request: pytest.FixtureRequest, model: ModelDirectory, demo_settings: Settings) -> Encoder:
+    return TorchEncoder(model, demo_settings) if request.param == "real" else TouchyEncoder()
+
+
+def test_results_come_in_the_order_of_the_texts(encoder: Encoder) -> None:
+    texts = [f"theorem t{i} : {'x + ' * (i % 7)}y" for i in range(40)]
+    alone = np.concatenate([encoder.embed(encoder.tokenize([text])) for text in texts])
+
+    async def run() -> list[Vectors | TextFailed]:
+        async with Batcher(encoder) as batcher:
+            parts = await asyncio.gather(*(batcher.embed(texts[i : i + 10], "premises") for i in range(0, 40, 10)))
+        return [row for part in parts for row in part]
+
+    rows = asyncio.run(run())
+    assert np.allclose(np.stack([r for r in rows if not isinstance(r, TextFailed)]), alone, atol=1e-5)
+
+
+def test_texts_of_several_jobs_share_a_batch() -> None:
+    encoder = TouchyEncoder()
+
+    async def run() -> None:
+        async with Batcher(encoder) as batcher:
+            await asyncio.gather(*(batcher.embed([word], "premises") for word in ["aa", "bb", "cc", "dd", "ee"]))
+
+    asyncio.run(run())
+    assert len(encoder.batches) < 5
+    assert sum(encoder.batches) == 5
+
+
+@pytest.mark.parametrize("bad", ["poison", "nan"])
+def test_only_the_text_at_fault_fails(bad: str) -> None:
+    async def run() -> list[Vectors | TextFailed]:
+        async with Batcher(TouchyEncoder()) as batcher:
+            return await batcher.embed(["one", bad, "two", "three"], "premises")
+
+    results = asyncio.run(run())
+    assert [isinstance(r, TextFailed) for r in results] == [False, True, False, False]
+
+
+def test_a_state_waits_for_one_batch_at_most() -> None:
+    order: list[str] = []
+
+    async def ask(batcher: Batcher, text: str, state: bool) -> None:
+        await batcher.embed([text], "state" if state else "premises")
+        order.append(text)
+
+    async def run() -> None:
+        async with Batcher(TouchyEncoder()) as batcher:
+            bulk = [asyncio.create_task(ask(batcher, f"{i:060d}", False)) for i in range(20)]
+            await asyncio.sleep(0)
+            await asyncio.gather(ask(batcher, "state", True), *bulk)
+
+    asyncio.run(run())
+    assert order.index("state") <= 2
+
+
+def test_a_program_fault_reaches_every_waiter() -> None:
+    class Broken(TouchyEncoder):
+        def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+            raise KeyError(len(batch))
+
+    async def run() -> list[BaseException | list[Vectors | TextFailed]]:
+        async with Batcher(Broken()) as batcher:
+            return await asyncio.gather(
+                *(batcher.embed([str(i)], "premises") for i in range(5)), return_exceptions=True
+            )
+
+    assert all(isinstance(result, KeyError) for result in asyncio.run(run()))

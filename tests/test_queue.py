@@ -1,0 +1,233 @@
+"""The queue's promises over a real Redis: single-flight, priorities, losses, limits, nothing left behind."""
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from shared import redis_keys
+from shared.errors import DeadlinePassed, Overloaded, TextFailed, Unavailable
+from tests.queue_system import FINGERPRINT, Work, embedder, vector_of, worker
+from tests.servers import RedisServer
+
+TEXTS = [f"theorem t{i} : x = x" for i in range(200)]
+
+
+def test_vectors_come_back_in_order_from_worker_then_caches(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work()
+    truth = np.stack([vector_of(text) for text in TEXTS])
+
+    async def run() -> None:
+        async with worker(url, work):
+            async with embedder(url) as first:
+                assert np.allclose(await first.embed(TEXTS, "premises", 10), truth)
+                assert np.allclose(await first.embed(TEXTS[::-1], "premises", 10), truth[::-1])
+            async with embedder(url) as second:  # another process: only Redis is warm
+                assert np.allclose(await second.embed(TEXTS, "premises", 10), truth)
+
+    asyncio.run(run())
+    assert work.embedded == dict.fromkeys(TEXTS, 1)
+
+
+def test_a_text_wanted_by_many_requests_of_many_processes_is_embedded_once(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.05)
+
+    async def run() -> None:
+        async with worker(url, work, name="w1"), worker(url, work, name="w2"), embedder(url) as a, embedder(url) as b:
+            asked = [e.embed(TEXTS[i:] + TEXTS[:i], "premises", 20) for e in (a, b) for i in range(0, 200, 20)]
+            results = await asyncio.gather(*asked)
+        assert all(np.allclose(rows.sum(), results[0].sum()) for rows in results)
+
+    asyncio.run(run())
+    assert work.embedded == dict.fromkeys(TEXTS, 1)
+
+
+def test_duplicates_within_a_request_are_embedded_once(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work()
+
+    async def run() -> None:
+        async with worker(url, work), embedder(url) as e:
+            rows = await e.embed(["same", "same", "other", "same"], "premises", 10)
+        assert np.array_equal(rows[0], rows[3])
+
+    asyncio.run(run())
+    assert work.embedded == {"same": 1, "other": 1}
+
+
+def test_chunks_are_shared_by_the_workers(redis_instance: RedisServer) -> None:
+    url, left, right = redis_instance.url, Work(delay_s=0.05), Work(delay_s=0.05)
+
+    async def run() -> None:
+        async with worker(url, left, name="l", slots=2), worker(url, right, name="r", slots=2), embedder(url) as e:
+            await e.embed(TEXTS, "premises", 20)
+
+    asyncio.run(run())
+    assert left.embedded
+    assert right.embedded
+
+
+def test_states_do_not_wait_behind_bulk_work(redis_instance: RedisServer) -> None:
+    url, bulk, state = redis_instance.url, Work(delay_s=0.2), Work()
+
+    async def run() -> bool:
+        async with worker(url, bulk, slots=1), worker(url, state, priority="state"), embedder(url) as e:
+            premises = asyncio.create_task(e.embed(TEXTS, "premises", 60))
+            await asyncio.sleep(0.3)
+            await e.embed(["⊢ goal"], "state", 10)
+            waiting = not premises.done()
+            premises.cancel()
+            return waiting
+
+    assert asyncio.run(run())
+
+
+def test_no_worker_is_unavailable_at_once(redis_instance: RedisServer) -> None:
+    async def run() -> None:
+        async with embedder(redis_instance.url) as e:
+            with pytest.raises(Unavailable, match="No worker"):
+                await e.embed(["x"], "state", 60)
+
+    start = time.monotonic()
+    asyncio.run(run())
+    assert time.monotonic() - start < 2
+
+
+def test_a_worker_that_leaves_makes_those_who_wait_unavailable(redis_instance: RedisServer) -> None:
+    url = redis_instance.url
+
+    async def run() -> float:
+        async with embedder(url) as e:
+            async with worker(url, Work(delay_s=60)):
+                waiting = asyncio.create_task(e.embed(["x"], "premises", 60))
+                await asyncio.sleep(0.2)
+            gone = time.monotonic()
+            with pytest.raises(Unavailable):
+                await waiting
+            return time.monotonic() - gone
+
+    assert asyncio.run(run()) < 2
+
+
+def test_more_than_the_limit_is_refused_and_what_was_admitted_is_done(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.05)
+
+    async def run() -> None:
+        async with worker(url, work, slots=1), embedder(url, max_inputs=100) as e:
+            with pytest.raises(Overloaded) as refused:
+                await e.embed(TEXTS, "premises", 20)
+            assert refused.value.retry_after
+            for _ in range(100):
+                try:
+                    await e.embed(TEXTS, "premises", 20)
+                    break
+                except Overloaded:
+                    await asyncio.sleep(0.1)
+            else:
+                pytest.fail("never admitted")
+
+    asyncio.run(run())
+    assert work.embedded == dict.fromkeys(TEXTS, 1)
+
+
+def test_a_queue_that_forgot_everything_is_filled_again(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.3)
+
+    async def run() -> None:
+        async with worker(url, work, slots=1), embedder(url) as e:
+            waiting = asyncio.create_task(e.embed(TEXTS[:50], "premises", 30))
+            await asyncio.sleep(0.4)
+            with redis_instance.client() as client:
+                client.flushall()  # this Redis is the test's own
+            rows = await waiting
+        assert np.allclose(rows, np.stack([vector_of(text) for text in TEXTS[:50]]))
+
+    asyncio.run(run())
+
+
+def test_every_connection_cut_is_survived(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.1)
+
+    async def run() -> None:
+        async with worker(url, work, slots=1), embedder(url) as e:
+            waiting = asyncio.create_task(e.embed(TEXTS[:60], "premises", 30))
+            for _ in range(10):
+                await asyncio.sleep(0.1)
+                with redis_instance.client() as client:
+                    client.execute_command("CLIENT KILL TYPE normal SKIPME yes")
+            rows = await waiting
+        assert np.allclose(rows, np.stack([vector_of(text) for text in TEXTS[:60]]))
+
+    asyncio.run(run())
+
+
+def test_only_the_failing_text_fails(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(failing=lambda text: text == "bad")
+
+    async def run() -> None:
+        async with worker(url, work), embedder(url) as e:
+            with pytest.raises(TextFailed, match="no embedding"):
+                await e.embed(["good", "bad"], "premises", 10)
+            assert np.allclose((await e.embed(["good"], "premises", 10))[0], vector_of("good"))
+
+    asyncio.run(run())
+    assert work.embedded["good"] == 1
+
+
+def test_past_the_deadline_the_answer_says_how_many_are_done(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.2)
+
+    async def run() -> None:
+        async with worker(url, work, slots=1), embedder(url) as e:
+            with pytest.raises(DeadlinePassed, match=r"\d+ of 200"):
+                await e.embed(TEXTS, "premises", 1)
+
+    asyncio.run(run())
+
+
+def test_jobs_whose_callers_are_gone_are_not_done(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.5)
+
+    async def run() -> None:
+        async with worker(url, work, slots=1), embedder(url) as e:
+            with pytest.raises(DeadlinePassed):
+                await e.embed(TEXTS, "premises", 0.2)
+            await asyncio.sleep(1.5)
+
+    asyncio.run(run())
+    assert sum(work.embedded.values()) < len(TEXTS)
+
+
+def test_nothing_is_left_behind_in_redis(redis_instance: RedisServer) -> None:
+    url = redis_instance.url
+
+    async def run() -> None:
+        async with worker(url, Work()), embedder(url) as e:
+            await e.embed(TEXTS, "premises", 10)
+            await asyncio.sleep(0.1)
+
+    asyncio.run(run())
+    with redis_instance.client() as client:
+        left = {key.decode() for key in client.scan_iter("*") if not key.startswith(b"emb:")}
+        queue = redis_keys.queue(FINGERPRINT, "premises")
+        assert left <= {redis_keys.admitted(queue), redis_keys.wake(queue)}
+        assert client.get(redis_keys.admitted(queue)) == b"0"
+
+
+def test_a_malicious_cache_value_is_a_miss_and_overwritten(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work()
+
+    async def run() -> None:
+        async with worker(url, work):
+            async with embedder(url) as e:
+                await e.embed(TEXTS[:4], "premises", 10)
+            with redis_instance.client() as client:
+                values = [b"", b"short", np.full(8, np.nan, "<f4").tobytes(), np.full(8, 1e38, "<f4").tobytes()]
+                for key, value in zip(sorted(client.scan_iter("emb:*")), values, strict=True):
+                    client.set(key, value)
+            async with embedder(url) as e:
+                rows = await e.embed(TEXTS[:4], "premises", 10)
+        assert np.allclose(rows, np.stack([vector_of(text) for text in TEXTS[:4]]))
+
+    asyncio.run(run())
+    assert work.embedded == dict.fromkeys(TEXTS[:4], 2)
