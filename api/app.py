@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from api.catalog import Catalog
+from api.metrics import Metrics, Timed
 from api.page import front_page
 from api.path import NormalPath
 from api.request import BatchBody, Body, RetrieveBody, parse_body
@@ -56,6 +57,9 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
         lifespan=lifespan,
         redirect_slashes=False,
     )
+    metrics = Metrics()
+    app.add_middleware(Timed, metrics=metrics)
+    # Added last, so it comes first: all others see the path as the routes have it.
     app.add_middleware(NormalPath, revisions=lambda: {settings.data_revision, catalog.revision} - {""})
     app.add_exception_handler(PremiseServerError, _known_error)
     app.add_exception_handler(HTTPException, _routing_error)
@@ -112,6 +116,11 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
         problems = await catalog.problems()
         status = "not ready" if problems else "ready"
         return _json(orjson.dumps({"status": status, "reasons": problems}), status=503 if problems else 200)
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        """Metrics of this process, for Prometheus."""
+        return Response(metrics.exposition(), media_type=metrics.content_type)
 
     @app.get("/version")
     async def served() -> Response:

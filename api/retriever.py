@@ -80,12 +80,12 @@ class Retriever:
             async with asyncio.TaskGroup() as group:
                 state_rows = group.create_task(self.embedder.embed(states, "state", self.timeout_s))
                 new_rows = group.create_task(self.embedder.embed(decls, "premises", self.timeout_s))
-        except* TextFailed as errors:
-            error = next(e for e in errors.exceptions if isinstance(e, TextFailed))
-            raise TextFailed(f"{_place(error, states, decls)}: {error}.") from None
-        except* Exception as errors:
-            # The one that ended the group; the other task was only cancelled.
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as errors:
+            # The one that ended the group; the other task was only cancelled, or failed in the same moment.
+            error = errors.exceptions[0]
+            if isinstance(error, TextFailed):
+                raise TextFailed(f"{_place(error, states, decls)}: {error}.") from None
+            raise error from None
         return state_rows.result(), new_rows.result()
 
     def _accessible(self, context: Context, new: Sequence[NewPremise]) -> PremiseMask:

@@ -54,11 +54,17 @@ async def run_worker(url: str) -> None:
     queues: tuple[tuple[Priority, int, int], ...] = (("state", IN_FLIGHT, IN_FLIGHT), ("premises", 4, 1))
     workers = [
         QueueWorker(
-            trivial, redis=connect(url), fingerprint=FINGERPRINT, priority=priority, worker_id="bench", slots=slots, claim_most=claim_most,
+            trivial,
+            redis=connect(url),
+            fingerprint=FINGERPRINT,
+            priority=priority,
+            worker_id="bench",
+            slots=slots,
+            claim_most=claim_most,
             completion_wait_s=1,
         )
         for priority, slots, claim_most in queues
-    ]  # fmt: skip
+    ]
     await asyncio.gather(*(worker.async_run() for worker in workers))
 
 

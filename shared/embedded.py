@@ -20,7 +20,7 @@ from shared.redis_server import cache_command, find_redis_server, free_port, que
 from shared.settings import Settings
 
 CACHE_MEMORY = "512mb"
-"""About 150,000 float32 embeddings of 768 dimensions at 3,234 bytes each."""
+"""About 166,000 float32 embeddings of 768 dimensions at 3,234 bytes each."""
 STOP_S = 40.0
 """Longer than API and worker take to finish what they began."""
 MOST_RESTARTS = 5

@@ -1,16 +1,20 @@
 """The Hugging Face hub: revision-pinned downloads, kept under DATA_DIR, usable offline once there."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from huggingface_hub import (
     _CACHED_NO_EXIST,
+    ResolvedRevision,
     hf_hub_download,
     resolve_revision,
     snapshot_download,
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import (
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
@@ -18,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     RevisionResolutionError,
 )
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from shared.errors import StartupError
 
@@ -28,11 +33,14 @@ def hub_snapshot(repo: str, revision: str, patterns: Sequence[str], data_dir: Pa
     Raises:
         StartupError: repository or revision do not exist, or neither hub nor local copy can be reached.
     """
+    cache = data_dir / "hub"
     try:
-        path = snapshot_download(repo, revision=revision, allow_patterns=list(patterns), cache_dir=data_dir / "hub")
+        commit = _commit(repo, "model", revision, cache)
+        with _progress():
+            path = snapshot_download(repo, revision=commit, allow_patterns=list(patterns), cache_dir=cache)
+        return Path(path), commit.resolved
     except Exception as error:
         raise _sentence(error, repo, revision) from None
-    return Path(path), Path(path).name
 
 
 def hub_file(repo: str, revision: str, name: str, data_dir: Path) -> Path | None:
@@ -43,15 +51,33 @@ def hub_file(repo: str, revision: str, name: str, data_dir: Path) -> Path | None
     """
     cache = data_dir / "hub"
     try:
-        commit = resolve_revision(repo, repo_type="dataset", revision=revision, cache_dir=cache).resolved
+        commit = _commit(repo, "dataset", revision, cache).resolved
         # A commit never changes: what it is known to lack needs no hub either.
         if try_to_load_from_cache(repo, name, cache, commit, "dataset") is _CACHED_NO_EXIST:
             return None
-        return Path(hf_hub_download(repo, name, repo_type="dataset", revision=commit, cache_dir=cache))
+        with _progress():
+            return Path(hf_hub_download(repo, name, repo_type="dataset", revision=commit, cache_dir=cache))
     except RemoteEntryNotFoundError:
         return None
     except Exception as error:
         raise _sentence(error, repo, revision) from None
+
+
+def _commit(repo: str, kind: str, revision: str, cache: Path) -> ResolvedRevision:
+    """What the revision stands for: the hub says it, or said it last time if it is away or in trouble now."""
+    try:
+        return resolve_revision(repo, repo_type=kind, revision=revision, cache_dir=cache)
+    except (RevisionNotFoundError, RepositoryNotFoundError):
+        raise
+    except HfHubHTTPError:  # too many requests, say
+        with suppress(RevisionResolutionError):
+            return resolve_revision(repo, repo_type=kind, revision=revision, cache_dir=cache, local_files_only=True)
+        raise
+
+
+def _progress() -> AbstractContextManager[object]:
+    """Bars for people who watch; in a log file each step would be a line."""
+    return nullcontext() if sys.stderr.isatty() else disable_progress_bars()
 
 
 def _sentence(error: Exception, repo: str, revision: str) -> StartupError:

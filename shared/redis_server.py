@@ -48,7 +48,7 @@ def queue_command(binary: Path, port: int, log: Path) -> list[str]:
 def cache_command(binary: Path, port: int, directory: Path, memory: str, log: Path) -> list[str]:
     """The cache instance: bounded, evicts what is used least, stays warm over a restart through a snapshot."""
     bounds = ["--maxmemory", memory, "--maxmemory-policy", "allkeys-lfu"]
-    return [*_command(binary, port, log), *bounds, "--save", "60 1", "--dir", str(directory)]
+    return [*_command(binary, port, log), *bounds, "--save", "60", "1", "--dir", str(directory)]
 
 
 def _command(binary: Path, port: int, log: Path) -> list[str]:

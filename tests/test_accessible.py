@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -16,6 +16,9 @@ from api.request import RetrieveBody, parse_body
 MODULES = ("A", "A.B", "A.b", "B", "B.Lemmas", "Lean.Meta", "X.Tactic.Y", "Z")
 NAMES = ("p", "q", "r", "p.q", "Lean.x", "a.Qq", "black", "Leaner")
 BLACKLIST = ("black", "unheard.of")
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no reason to fail."""
 
 Item = dict[str, Any]
 Entry = str | int | float | bool
@@ -97,32 +100,26 @@ class SlowModel:
         return {i for i, premise in enumerate(self.premises) if not premise.needs_import_all or i in opened}
 
 
-@st.composite
-def declarations(draw: st.DrawFn) -> Item:
-    flags = {name: draw(st.booleans()) for name in ("inModuleSystem", "isExposed") if draw(st.booleans())}
-    return {
-        "name": draw(st.sampled_from(NAMES)),
-        "kind": draw(st.sampled_from(["theorem", "def", "axiom"])),
-        "args": [],
-        "type": draw(st.sampled_from(["Nat", "Lean.Expr", "Leaning"])),
-        "doc": None,
-        "line": None,
-        "column": None,
-        "isProp": True,
-        "isHumanTheorem": True,
-        **flags,
-    }
+DECLARATIONS = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(NAMES),
+        "kind": st.sampled_from(["theorem", "def", "axiom"]),
+        "type": st.sampled_from(["Nat", "Lean.Expr", "Leaning"]),
+    },
+    optional={"inModuleSystem": st.booleans(), "isExposed": st.booleans()},
+)
+REST: Item = {"args": [], "doc": None, "line": None, "column": None, "isProp": True, "isHumanTheorem": True}
+"""Fields that decide nothing."""
 
 
 @st.composite
 def corpora(draw: st.DrawFn) -> Data:
     """Modules in any order, some without a file; a corpus may not be empty, so one premise is always there."""
-    listed = draw(st.permutations(MODULES))
-    written = [module for module in MODULES if draw(st.booleans())]
-    files = {module: draw(st.lists(declarations(), max_size=5)) for module in written}
-    sure = {**draw(declarations()), "name": "sure", "type": "Nat"}
+    files = draw(st.dictionaries(st.sampled_from(MODULES), st.lists(DECLARATIONS, max_size=5)))
+    sure = {**draw(DECLARATIONS), "name": "sure", "type": "Nat"}
     files["Z"] = [*files.get("Z", []), sure]
-    return Data(listed, files)
+    listed = draw(st.permutations(MODULES))
+    return Data(listed, {module: [{**REST, **item} for item in items] for module, items in files.items()})
 
 
 NUMBERS = st.one_of(
@@ -145,7 +142,7 @@ def corpus_and_model(data: Data) -> tuple[Corpus, SlowModel]:
     return build_corpus(data.files()), SlowModel(data)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(UNHURRIED, max_examples=100)
 @given(corpora())
 def test_the_corpus_keeps_all_names_for_the_wire_and_filters_the_premises(data: Data) -> None:
     corpus, model = corpus_and_model(data)
@@ -154,7 +151,7 @@ def test_the_corpus_keeps_all_names_for_the_wire_and_filters_the_premises(data: 
     assert corpus.names == [premise.name for premise in model.premises]
 
 
-@settings(deadline=None, max_examples=250)
+@settings(UNHURRIED, max_examples=200)
 @given(corpora(), MODULE_LISTS, NAME_LISTS)
 def test_accessible_is_the_union_of_modules_and_local_premises_or_all(
     data: Data, imported: list[Entry] | None, local: list[Entry] | None
@@ -166,7 +163,7 @@ def test_accessible_is_the_union_of_modules_and_local_premises_or_all(
     assert ids(mask) == model.accessible(imported, local)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(UNHURRIED, max_examples=200)
 @given(corpora(), MODULE_LISTS)
 def test_visible_is_what_is_theorem_or_exposed_or_imported_all_or_outside_the_module_system(
     data: Data, imported_all: list[Entry] | None
@@ -177,7 +174,7 @@ def test_visible_is_what_is_theorem_or_exposed_or_imported_all_or_outside_the_mo
     assert ids(visible_premises(corpus, context.imported_all_modules)) == model.visible(imported_all)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(UNHURRIED, max_examples=100)
 @given(corpora())
 def test_a_position_is_the_name_at_that_position(data: Data) -> None:
     corpus = build_corpus(data.files())

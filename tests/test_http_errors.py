@@ -12,7 +12,7 @@ from tests.lean_client import GOAL, error_sentence, new_premise, retrieve
 from tests.servers import Stack
 
 MARKER = "MARKER7f3a"
-"""In every bad input; in no answer."""
+"""In every bad input; in no answer and no log line."""
 TOO_LARGE = 40_000_000
 DEEP = 100_000
 SURROGATE = "\\ud800"
@@ -142,7 +142,9 @@ def test_after_all_of_this_the_server_still_answers_and_has_seen_no_fault(client
     assert client.get("/health/ready").status_code == 200
     assert len(retrieve(client, state="⊢ a goal that nobody has asked before", k=5).json()) == 5
     assert len(retrieve(client, state=GOAL, k=5).json()) == 5
-    assert "Traceback" not in served.log.read_text()
+    log = served.log.read_text()
+    assert "Traceback" not in log
+    assert MARKER not in log
 
 
 def connection(served: Stack) -> socket.socket:

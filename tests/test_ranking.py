@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -14,6 +14,8 @@ from api.ranking import merge, new_premise_scores
 Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no reason to fail."""
 VALUES = np.array([-1, -0.5, 0, 0.5, 1], np.float32)
 """Sums of a few products of these are exact in float32, in whatever order they are added."""
 
@@ -72,13 +74,13 @@ def slowly_ranked(case: Case) -> list[tuple[str, float]]:
     return [(f"{kind}{i}", -negated) for negated, kind, i in sorted(candidates)[: case.k]]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(UNHURRIED, max_examples=300)
 @given(cases())
 def test_search_and_merge_are_a_sort_by_score_then_indexed_before_new_then_position(case: Case) -> None:
     assert ranked(case) == slowly_ranked(case)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(UNHURRIED, max_examples=100)
 @given(cases())
 def test_search_finds_the_best_accessible_premises_and_no_others(case: Case) -> None:
     hits = PremiseIndex(case.indexed).search(case.state, case.accessible, case.k)
@@ -88,7 +90,7 @@ def test_search_finds_the_best_accessible_premises_and_no_others(case: Case) -> 
     assert hits.scores.tolist() == [scores[i] for i in expected]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(UNHURRIED, max_examples=100)
 @given(cases(), st.data())
 def test_a_smaller_k_answers_the_start_of_a_larger_one(case: Case, data: st.DataObject) -> None:
     everything = Case(case.state, case.indexed, case.accessible, case.new, len(case.indexed) + len(case.new))

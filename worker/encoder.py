@@ -18,6 +18,9 @@ Vectors = NDArray[np.float32]
 
 PREFIX_CHARS = 65_536
 """Longer texts are first tokenised up to here; nearly always that fills the model's limit."""
+MAX_CHARS = 4 * PREFIX_CHARS
+"""Of a text whose prefix does not fill the limit (one endless word, say), no more is read: the tokenizer takes a second
+for two million characters, and others wait."""
 CPU_BATCH_TOKENS = 4_096
 """A CPU gains nothing from larger batches (they leave its caches), and a waiting state loses a lot."""
 
@@ -93,6 +96,7 @@ class TorchEncoder:
         prefix = text[:PREFIX_CHARS]
         if len(prefix) == len(text):
             return text
+        text = text[:MAX_CHARS]
         # The cut can change the last word only, so a prefix of twice the limit is long enough.
         return prefix if len(self._token_ids([prefix], 2 * limit)[0]) == 2 * limit else text
 

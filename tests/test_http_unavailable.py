@@ -1,0 +1,82 @@
+"""Answers for what cannot be served now: a reason, and when to try again; never an empty array."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shared.redis_server import free_port
+from tests.lean_client import GOAL, error_sentence, retrieve
+from tests.servers import Stack, running, wait_for, wait_until_ready
+
+
+@contextmanager
+def another_api(served: Stack, directory: Path, *, ready: bool = True, **settings: str) -> Iterator[httpx.Client]:
+    """One more API process beside the one that runs, with some settings of its own."""
+    port, log = free_port(), directory / "api.log"
+    env = {**served.env, "PORT": str(port), **settings}
+    with (
+        running([sys.executable, "-m", "api"], env, log) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        if ready:
+            wait_until_ready(f"http://127.0.0.1:{port}", process, log)
+        else:
+            wait_for(lambda: answers(client, "/indexed-modules"), "the API")
+        yield client
+
+
+def answers(client: httpx.Client, route: str) -> bool:
+    try:
+        return client.get(route).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def unready(served: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """An API whose premises nobody embeds: no worker serves a model of that name."""
+    directory = tmp_path_factory.mktemp("unready")
+    with another_api(served, directory, ready=False, MODEL_NAME="nobody-serves-it") as client:
+        yield client
+
+
+@pytest.mark.parametrize("k", [5, 0])
+def test_a_request_before_the_server_is_ready_is_told_to_try_again(unready: httpx.Client, k: int) -> None:
+    answer = unready.post("/retrieve", json={"state": GOAL, "k": k})
+    assert "not ready" in error_sentence(answer, 503)
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_server_that_is_not_ready_is_live_and_says_why_it_is_not_ready(unready: httpx.Client) -> None:
+    assert unready.get("/health/live").status_code == 200
+    for route in ("/health/ready", "/health"):
+        answer = unready.get(route)
+        assert answer.status_code == 503
+        assert answer.json()["status"] == "not ready"
+        assert answer.json()["reasons"]
+    assert "Not ready" in unready.get("/").text
+
+
+def test_the_names_are_served_as_soon_as_they_are_read(unready: httpx.Client, client: httpx.Client) -> None:
+    for route in ("/indexed-premises", "/indexed-modules", "/max-new-premises"):
+        assert unready.get(route).content == client.get(route).content
+
+
+def test_more_cold_texts_than_are_admitted_are_told_to_try_again(served: Stack, tmp_path: Path) -> None:
+    with another_api(served, tmp_path, MAX_NEW_PREMISES="1", EMBED_SERVICE_MAX_CONCURRENT_INPUTS="2") as client:
+        states = [f"⊢ nobody has asked this {i}" for i in range(3)]
+        answer = client.post("/retrieve/batch", json={"states": states, "k": 5})
+        error_sentence(answer, 429)
+        assert int(answer.headers["Retry-After"]) > 0
+        assert len(retrieve(client, state=states[0], k=5).json()) == 5
+
+
+def test_a_request_whose_deadline_passed_says_so(served: Stack, tmp_path: Path) -> None:
+    with another_api(served, tmp_path, REQUEST_TIMEOUT="0.001") as client:
+        answer = client.post("/retrieve", json={"state": "⊢ too slow", "k": 5})
+        assert "0.001 s" in error_sentence(answer, 504)
+        assert int(answer.headers["Retry-After"]) > 0
