@@ -11,11 +11,12 @@ export PORT
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-# torch first and alone: once it is there, no other package asks the index for a build with CUDA.
+# torch first and alone: once it is there, no other package asks the index for a build with CUDA. What it depends on
+# comes with the rest, because torch's own indices have few versions of it.
 # TORCH_ARGS chooses the build, e.g. TORCH_ARGS="--index-url URL" (README, "Choosing a torch build").
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_ARGS) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt $(TORCH_ARGS) torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[api,worker,demo,dev]'
 	touch $@
 

@@ -10,12 +10,14 @@ from api.app import create_app
 from shared.errors import PremiseServerError, StartupError
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
+from shared.signals import exit_on_signals
 
 GRACE_S = 30
 """How long running requests may go on after SIGTERM."""
 
 
 def main() -> int:
+    exit_on_signals()
     try:
         settings = load_settings()
         configure_logging(settings.log_level, "api")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import orjson
+from starlette.responses import Response
 
 from api.ranking import Ranked
 
@@ -34,3 +35,9 @@ def error_body(message: str) -> bytes:
 
 def names_body(names: list[str]) -> bytes:
     return orjson.dumps(names)
+
+
+def json_response(content: bytes, counts: dict[str, int] | None = None, status: int = 200) -> Response:
+    """An answer; of `counts`, those that are not zero become headers."""
+    headers = {name: str(count) for name, count in (counts or {}).items() if count}
+    return Response(content, status, headers, media_type="application/json")

@@ -142,7 +142,9 @@ class Backstage:
 def running_backstage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backstage]:
     directory = tmp_path_factory.mktemp("backstage")
     with redis_server(directory) as queue, redis_server(directory, cache=True) as cache:
-        env = role_env(directory, REDIS_URL=queue.url, CACHE_REDIS_URL=cache.url, MODEL_REVISION=MODEL_REVISION, TORCH_THREADS="1")
+        env = role_env(
+            directory, REDIS_URL=queue.url, CACHE_REDIS_URL=cache.url, MODEL_REVISION=MODEL_REVISION, TORCH_THREADS="1"
+        )
         stage = Backstage(directory, cache, env)
         with worker_process(env, stage.log):
             yield stage

@@ -7,9 +7,11 @@ import uvloop
 from shared.errors import PremiseServerError
 from shared.logs import configure_logging
 from shared.settings import load_settings
+from shared.signals import exit_on_signals
 
 
 def main() -> int:
+    exit_on_signals()
     try:
         settings = load_settings()
         configure_logging(settings.log_level, "worker")
@@ -20,8 +22,6 @@ def main() -> int:
     except PremiseServerError as error:
         print(f"worker: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

@@ -44,8 +44,8 @@ class TorchEncoder:
 
     def __init__(self, directory: ModelDirectory, settings: Settings) -> None:
         self.directory = directory
-        self._device = _device(settings.device)
-        if self._device.type == "cpu" and settings.torch_threads:
+        self.device = _device(settings.device)
+        if self.device.type == "cpu" and settings.torch_threads:
             torch.set_num_threads(settings.torch_threads)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
         try:
@@ -59,11 +59,11 @@ class TorchEncoder:
             )
         except (OSError, ValueError) as error:
             raise StartupError(f"Model {directory.path} cannot be loaded: {str(error).splitlines()[0]}") from None
-        self._model.eval().to(self._device)
+        self._model.eval().to(self.device)
         self._pad_id = int(self.tokenizer.pad_token_id)
         self.dimension = directory.dimension
         cap = settings.max_batch_tokens
-        self.batch_tokens = min(cap, CPU_BATCH_TOKENS) if self._device.type == "cpu" else cap
+        self.batch_tokens = min(cap, CPU_BATCH_TOKENS) if self.device.type == "cpu" else cap
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         """Token ids of each text with its special tokens, cut on the right to the model's limit."""
@@ -78,9 +78,9 @@ class TorchEncoder:
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = 1
         with torch.inference_mode():
-            attention = torch.from_numpy(mask).to(self._device)
+            attention = torch.from_numpy(mask).to(self.device)
             hidden = self._model(
-                input_ids=torch.from_numpy(ids).to(self._device), attention_mask=attention
+                input_ids=torch.from_numpy(ids).to(self.device), attention_mask=attention
             ).last_hidden_state
             pooled = pool(hidden.float(), attention, self.directory.pooling)
             # Without an epsilon: a zero vector becomes not-a-number, which the batcher reports.

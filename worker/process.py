@@ -59,7 +59,7 @@ async def run_worker(settings: Settings) -> None:
             )
             for priority, ttl_s, slots, claim_most in queues
         ]
-        logger.info("worker %s serves %s on %s", worker_id, fingerprint, settings.device)
+        logger.info("worker %s serves %s on %s", worker_id, fingerprint, encoder.device)
         stop_on_signals(workers)
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         try:

@@ -1,0 +1,78 @@
+"""The routes that rank premises."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, FastAPI, Request, Response
+
+from api.catalog import Catalog
+from api.request import BatchBody, Body, RetrieveBody, parse_body
+from api.response import LEAN_CLIENT_LIMIT, is_lean_client, json_response, ranked_body
+from shared.errors import BodyTooLarge
+from shared.settings import Settings
+
+PARSE_INLINE_BYTES = 32_768
+"""Larger bodies are parsed in a thread: the event loop has other requests to serve."""
+SCHEMA_REFERENCE = "#/components/schemas/{name}"
+"""Where OpenAPI keeps what several routes share."""
+
+
+def retrieval_routes(settings: Settings, catalog: Catalog) -> APIRouter:
+    router = APIRouter()
+
+    async def body_of(request: Request, kind: type[Body]) -> Body:
+        body = await _read(request, settings.max_body_bytes)
+        if len(body) <= PARSE_INLINE_BYTES:
+            return parse_body(body, kind)
+        return await asyncio.to_thread(parse_body, body, kind)
+
+    @router.post("/retrieve", openapi_extra=_body_reference(RetrieveBody))
+    async def retrieve(request: Request) -> Response:
+        """The premises most likely to help with a goal, best first."""
+        body = await body_of(request, RetrieveBody)
+        retrieval = await catalog.retriever.retrieve([body.state], body.context())
+        limit = LEAN_CLIENT_LIMIT if is_lean_client(request.headers.get("user-agent", "")) else None
+        content, truncated = ranked_body(retrieval.ranked[0], limit)
+        return json_response(content, {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated})
+
+    @router.post("/retrieve/batch", openapi_extra=_body_reference(BatchBody))
+    async def retrieve_batch(request: Request) -> Response:
+        """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
+        body = await body_of(request, BatchBody)
+        retrieval = await catalog.retriever.retrieve(body.states, body.context())
+        content = b",".join(ranked_body(ranked, None)[0] for ranked in retrieval.ranked)
+        return json_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped})
+
+    return router
+
+
+def describe_bodies(app: FastAPI) -> None:
+    """Adds the bodies, which msgspec reads and FastAPI does not know, to the OpenAPI document."""
+    _, schemas = msgspec.json.schema_components([RetrieveBody, BatchBody], ref_template=SCHEMA_REFERENCE)
+    app.openapi()["components"] = {"schemas": schemas}
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The request's body.
+
+    Raises:
+        BodyTooLarge: as soon as it is known, before the rest is read.
+    """
+    too_large = BodyTooLarge(f"The body is larger than {limit} bytes (MAX_BODY_BYTES).")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    parts = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _body_reference(kind: type[Body]) -> dict[str, Any]:
+    schema = {"$ref": SCHEMA_REFERENCE.format(name=kind.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

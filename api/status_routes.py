@@ -1,0 +1,68 @@
+"""The routes that say what is served and how it is doing."""
+
+import orjson
+from fastapi import APIRouter, Response
+
+from api.catalog import Catalog
+from api.metrics import Metrics
+from api.page import front_page
+from api.response import json_response
+from shared.settings import Settings
+
+
+def status_routes(settings: Settings, catalog: Catalog, metrics: Metrics, version: str) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/max-new-premises")
+    async def max_new_premises() -> Response:
+        """How many new premises are ranked at most."""
+        return json_response(orjson.dumps(settings.max_new_premises))
+
+    @router.get("/indexed-premises")
+    async def indexed_premises() -> Response:
+        """Names of all declarations in the data; a position in this array stands for a name in requests."""
+        return json_response(catalog.names_body("indexed-premises"))
+
+    @router.get("/indexed-modules")
+    async def indexed_modules() -> Response:
+        """Names of all modules, sorted; a position in this array stands for a name in requests."""
+        return json_response(catalog.names_body("indexed-modules"))
+
+    @router.get("/health/live")
+    async def live() -> Response:
+        """200 as long as the process answers."""
+        return json_response(b'{"status":"live"}')
+
+    @router.get("/health")
+    @router.get("/health/ready")
+    async def ready() -> Response:
+        """200 if requests that need an embedding can be served now, else 503 with the reasons."""
+        problems = await catalog.problems()
+        status = "not ready" if problems else "ready"
+        return json_response(orjson.dumps({"status": status, "reasons": problems}), status=503 if problems else 200)
+
+    @router.get("/metrics")
+    async def prometheus() -> Response:
+        """Metrics of this process, for Prometheus."""
+        return Response(metrics.exposition(), media_type=metrics.content_type)
+
+    @router.get("/version")
+    async def served() -> Response:
+        """What is served: program, data and model."""
+        return json_response(
+            orjson.dumps(
+                {
+                    "version": version,
+                    "data_repo": settings.data_repo,
+                    "data_revision": settings.data_revision,
+                    "data_reports": catalog.revision,
+                    "model": catalog.fingerprint,
+                }
+            )
+        )
+
+    @router.get("/", include_in_schema=False)
+    async def front() -> Response:
+        return Response(front_page(version, await catalog.problems()), media_type="text/html")
+
+    return router
