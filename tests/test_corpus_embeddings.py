@@ -236,7 +236,7 @@ def test_a_process_that_waits_for_another_ones_rows_stops_when_told(
     with FileLock(f"{rows}.lock"), api_process(env, backstage.log, ready=False) as (process, base_url):
         wait_for(lambda: "embedding and verifying" in readiness(base_url), "the wait for the rows")
         process.terminate()
-        process.wait(30)
+        assert process.wait(30) == 0
     assert backstage.texts_embedded() == 0
 
 
