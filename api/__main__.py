@@ -7,6 +7,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
+from api.processes import inherited_listener, run_processes
 from shared.errors import PremiseServerError, StartupError
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
@@ -21,18 +22,23 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings.log_level, "api")
-        serve(settings)
+        listener = inherited_listener()
+        if listener is None and settings.api_processes > 1:
+            with listen(settings.host, settings.port) as shared:
+                run_processes(shared, settings.api_processes)
+        else:
+            serve(settings, listener or listen(settings.host, settings.port))
     except PremiseServerError as error:
         print(f"api: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; running requests are finished first.
 
     Raises:
-        StartupError: the port is taken, or the server can never become ready.
+        StartupError: the server can never become ready.
     """
     failures: list[PremiseServerError] = []
 
@@ -52,7 +58,7 @@ def serve(settings: Settings) -> None:
     )
     server = uvicorn.Server(config)
     runner = asyncio.Runner(loop_factory=config.get_loop_factory())
-    with listen(settings.host, settings.port) as listener, runner:
+    with listener, runner:
         runner.run(server.serve(sockets=[listener]))
     if failures:
         raise failures[0]

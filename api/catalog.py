@@ -2,28 +2,45 @@
 
 import asyncio
 import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
 
+import numpy as np
 from arq.connections import ArqRedis
+from filelock import AsyncFileLock
 from redis.exceptions import RedisError
 
-from api.corpus import Corpus, build_corpus
-from api.corpus_embeddings import compute, computed_path, stored_embeddings, verify
+from api.accessible import AccessibleSets
+from api.artifacts import Artifacts, artifacts_directory, build, file_identity, is_whole, open_artifacts
+from api.corpus import build_corpus
+from api.corpus_embeddings import compute, computed_path, sample_of, stored_embeddings, verify
 from api.data_repository import DataRepository, read_archive
 from api.embedder import Embedder
 from api.embedding_queue import EmbeddingQueue
-from api.index import PremiseIndex
-from api.response import names_body
+from api.names_body import NamesBody
+from api.new_premises import NewPremiseLists
 from api.retriever import Retriever
+from api.search_threads import SearchThreads
 from shared.embedding_cache import EmbeddingCache
-from shared.errors import Unavailable
+from shared.errors import StartupError, Unavailable
 from shared.model_directory import ModelDirectory, open_model
 from shared.redis_client import connect, disconnect, require
 from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """One data revision, ready."""
+
+    revision: str
+    """What the data calls itself."""
+    retriever: Retriever
+    premises_body: NamesBody
+    modules_body: NamesBody
 
 
 class Catalog:
@@ -32,14 +49,12 @@ class Catalog:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.fingerprint = ""
-        self._corpus: Corpus | None = None
-        self._retriever: Retriever | None = None
-        self._names_bodies: dict[str, bytes] = {}
+        self._served: Served | None = None
         self._queue: EmbeddingQueue | None = None
         self._step = "starting"
         self._resources = AsyncExitStack()
-        self._threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="search")
-        self._resources.callback(self._threads.shutdown, cancel_futures=True)
+        self._threads = SearchThreads()
+        self._resources.callback(self._threads.close)
 
     async def load(self) -> None:
         """
@@ -50,19 +65,7 @@ class Catalog:
         self._step = "connecting to Redis"
         queue_redis, cache_redis = await self._connect(settings.redis_url, settings.cache_url)
         self._step = "reading the data"
-        # Not the search threads: a full executor must not keep the process from becoming ready.
         model = await asyncio.to_thread(open_model, settings, weights=False)
-        repository = DataRepository(settings, settings.data_revision)
-        corpus = await asyncio.to_thread(lambda: build_corpus(read_archive(repository.archive())))
-        logger.info(
-            "%d premises of %d declarations in %d modules",
-            len(corpus), len(corpus.wire_names), len(corpus.module_names),
-        )  # fmt: skip
-        self._names_bodies = {
-            "indexed-premises": names_body(corpus.wire_names),
-            "indexed-modules": names_body(corpus.module_names),
-        }
-        self._corpus = corpus
         self.fingerprint = model.fingerprint(settings.dtype)
         self._queue = EmbeddingQueue(queue_redis, self.fingerprint, settings.embed_service_max_concurrent_inputs)
         embedder = await self._resources.enter_async_context(
@@ -74,47 +77,43 @@ class Catalog:
                 chunk_tokens=settings.chunk_tokens,
             )
         )
-        self._step = "embedding and verifying the premises"
-        index = await self._index(repository, corpus, model, embedder)
-        self._retriever = Retriever(
-            corpus=corpus,
-            index=index,
-            embedder=embedder,
-            threads=self._threads,
-            max_k=settings.max_k,
-            max_new_premises=settings.max_new_premises,
-            timeout_s=settings.request_timeout,
+        artifacts = await self._artifacts(model, embedder)
+        corpus = artifacts.corpus
+        self._served = Served(
+            revision=corpus.revision,
+            retriever=Retriever(
+                corpus=corpus,
+                index=artifacts.index,
+                embedder=embedder,
+                accessible_sets=AccessibleSets(corpus),
+                new_premises=NewPremiseLists(corpus, embedder, settings.max_new_premises),
+                threads=self._threads,
+                max_k=settings.max_k,
+                timeout_s=settings.request_timeout,
+            ),
+            premises_body=artifacts.premises_body,
+            modules_body=artifacts.modules_body,
         )
-        self._step = ""
         logger.info("ready, with embeddings of %s", self.fingerprint)
 
     @property
-    def retriever(self) -> Retriever:
+    def served(self) -> Served:
         """
         Raises:
             Unavailable: not loaded yet.
         """
-        if self._retriever is None:
+        if self._served is None:
             raise self._not_yet()
-        return self._retriever
+        return self._served
 
     @property
     def revision(self) -> str:
-        """What the data calls itself; empty until it is read."""
-        return self._corpus.revision if self._corpus else ""
-
-    def names_body(self, route: str) -> bytes:
-        """
-        Raises:
-            Unavailable: not loaded yet.
-        """
-        if route not in self._names_bodies:
-            raise self._not_yet()
-        return self._names_bodies[route]
+        """What the data calls itself; empty until it is served."""
+        return self._served.revision if self._served else ""
 
     async def problems(self) -> list[str]:
         """Why requests that need an embedding would fail now, one sentence each."""
-        if self._retriever is None or self._queue is None:
+        if self._served is None or self._queue is None:
             return [str(self._not_yet())]
         try:
             alive = await self._queue.workers_alive()
@@ -136,14 +135,56 @@ class Catalog:
             await require(client, url, setting)
         return clients
 
-    async def _index(
-        self, repository: DataRepository, corpus: Corpus, model: ModelDirectory, embedder: Embedder
-    ) -> PremiseIndex:
-        path = await asyncio.to_thread(repository.embeddings, model)
+    async def _artifacts(self, model: ModelDirectory, embedder: Embedder) -> Artifacts:
+        """The build of this data and model, made now if no process has made it before; verified either way."""
+        repository = DataRepository(self.settings, self.settings.data_revision)
+        archive, stored = await asyncio.to_thread(lambda: (repository.archive(), repository.embeddings(model)))
+        made_from = {
+            "archive": await asyncio.to_thread(_content, archive),
+            "embeddings": file_identity(stored) if stored else "computed",
+            "model": f"{model.name}@{model.revision}",
+        }
+        directory = artifacts_directory(self.settings.data_dir, made_from)
+        if not is_whole(directory, made_from):
+            try:
+                directory.parent.mkdir(parents=True, exist_ok=True)
+                # Polled: a process that waits for another one must still stop on SIGTERM.
+                async with AsyncFileLock(f"{directory}.lock", poll_interval=0.5):
+                    if not is_whole(directory, made_from):
+                        await self._build(directory, made_from, archive, stored, model, embedder)
+            except OSError as error:
+                raise StartupError(
+                    f"The index cannot be saved as {directory} (DATA_DIR): {error.strerror or error}."
+                ) from None
+        self._step = "mapping the index"
+        artifacts = await asyncio.to_thread(open_artifacts, directory)
+        corpus = artifacts.corpus
+        logger.info("%d premises of %d declarations in %d modules",
+                    len(corpus), len(corpus.wire_names), len(corpus.module_names))  # fmt: skip
+        self._step = "verifying the embeddings"
+        rows = artifacts.index.rows(np.array(list(artifacts.sample), np.int64))
+        await verify(rows, artifacts.sample, corpus.names, stored or directory, embedder)
+        return artifacts
+
+    async def _build(
+        self, directory: Path, made_from: dict[str, str], archive: Path, stored: Path | None, model: ModelDirectory,
+        embedder: Embedder,
+    ) -> None:  # fmt: skip
+        corpus = await asyncio.to_thread(lambda: build_corpus(read_archive(archive)))
+        path = stored
         if path is None:
+            self._step = "embedding the premises"
             path = await asyncio.to_thread(computed_path, corpus, model, self.settings.data_dir)
             if not path.exists():
                 await compute(path, corpus, embedder, model.dimension)
         rows = await asyncio.to_thread(stored_embeddings, path, corpus, model.dimension)
-        await verify(rows, path, corpus, embedder)
-        return await asyncio.to_thread(PremiseIndex, rows)
+        self._step = "verifying the embeddings"
+        sample = sample_of(corpus)
+        await verify(rows[list(sample)], sample, corpus.names, path, embedder)
+        self._step = "building the index"
+        await asyncio.to_thread(build, directory, made_from, corpus, rows, sample)
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()

@@ -39,7 +39,7 @@ class Corpus:
     names: list[str]
     """By premise id. Length n."""
     texts: list[str]
-    """What is embedded, by premise id. Length n."""
+    """What is embedded, by premise id. Length n; empty in a corpus read back from a build: only building needs them."""
     wire_premise: NDArray[np.int64]
     """Premise id of a wire index, -1 if the filter removed that name. [w]"""
     module_start: NDArray[np.int64]

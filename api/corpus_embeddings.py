@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -50,21 +51,25 @@ def stored_embeddings(path: Path, corpus: Corpus, dimension: int) -> Vectors:
     return rows
 
 
-async def verify(rows: Vectors, path: Path, corpus: Corpus, embedder: Embedder) -> None:
-    """Embed sampled texts again and compare them with their rows.
+def sample_of(corpus: Corpus) -> dict[int, str]:
+    """Premise id and text of a few premises, spread over the corpus."""
+    ids = np.unique(np.linspace(0, len(corpus) - 1, SAMPLED_ROWS).astype(int))
+    return {int(i): corpus.texts[i] for i in ids}
+
+
+async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], path: Path, embedder: Embedder) -> None:
+    """Embed sampled texts again and compare them with their rows, shape [len(sample), dimension].
 
     Raises:
         StartupError: a row belongs to another text or another model.
     """
-    if not len(corpus):
-        return
-    sample = np.unique(np.linspace(0, len(corpus) - 1, SAMPLED_ROWS).astype(int))
-    again = await _patiently(embedder, [corpus.texts[i] for i in sample])
-    cosines = np.einsum("ij,ij->i", rows[sample], again)
+    again = await _patiently(embedder, list(sample.values()))
+    cosines = np.einsum("ij,ij->i", rows, again)
     worst = int(np.argmin(cosines))
     if not cosines[worst] >= LEAST_COSINE:
+        row = list(sample)[worst]
         raise StartupError(
-            f"{path} row {sample[worst]} does not match {corpus.names[sample[worst]]} (cosine {cosines[worst]:.3f}); "
+            f"{path} row {row} does not match {names[row]} (cosine {cosines[worst]:.3f}); "
             "the file belongs to other data or another model."
         )
 

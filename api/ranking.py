@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from api.index import Hits
+from api.index import Hits, inner_products
 
 Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
@@ -17,14 +16,9 @@ Ranked = list[tuple[str, np.float32]]
 def new_premise_scores(state: Vector, new: Vectors) -> Vector:
     """Inner products [n] of each row with the state, in float32.
 
-    By FAISS, row by row as its flat index does it: numpy sums in another order, and a text that is indexed and new
-    would score two numbers that differ in the last bit. A row's score does not depend on the other rows.
+    The same kernel as for indexed rows: a text that is both scores the same number.
     """
-    scores = np.empty(len(new), np.float32)
-    rows = np.arange(len(new), dtype=np.int64)
-    pointers = [faiss.swig_ptr(array) for array in (scores, state, new, rows)]
-    faiss.fvec_inner_products_by_idx(*pointers, state.shape[0], 1, len(new))
-    return scores
+    return inner_products(state, new, np.arange(len(new), dtype=np.int64))
 
 
 def merge(indexed: Hits, names: Sequence[str], new_scores: Vector, new_names: Sequence[str], k: int) -> Ranked:

@@ -1,9 +1,13 @@
-"""Bodies of requests: what is accepted, what it means, and the sentence for what is not."""
+"""Bodies of requests: what is accepted, what it means, and the sentence for what is not.
+
+The long lists stay JSON until somebody needs them: editors send the same imports and the same new declarations with
+every goal, so what was made of them is remembered by their bytes, and reading them again would be most of a request.
+"""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -11,7 +15,6 @@ from shared.errors import BadInput
 
 Loose = bool | int | float | str
 """Clients send `7`, `7.0`, `"7"` and `true` where a whole number is meant."""
-LooseNames = list[str | bool | int | float] | None
 Names = Sequence[str | int]
 """Names, or positions in `/indexed-modules` or `/indexed-premises`."""
 
@@ -23,38 +26,64 @@ class NewPremise(msgspec.Struct, frozen=True):
     decl: str
 
 
+def _null() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
+
+
+def _described(kind: Any) -> Any:
+    """JSON that is read later as `kind`; the OpenAPI document describes it as that already."""
+    schema: dict[str, Any] = msgspec.json.schema(kind)
+    definitions = schema.pop("$defs", {})
+    for option in schema["anyOf"]:
+        if "$ref" in option.get("items", {}):
+            option["items"] = definitions[option["items"]["$ref"].rpartition("/")[2]]
+    return msgspec.Meta(extra_json_schema=schema)
+
+
+NamesJson = Annotated[msgspec.Raw, _described(list[Loose] | None)]
+NewPremisesJson = Annotated[msgspec.Raw, _described(list[NewPremise] | None)]
+
+
+@dataclass(frozen=True)
+class UnreadList:
+    """A list of a request, as JSON."""
+
+    field: str
+    json: msgspec.Raw
+
+
 @dataclass(frozen=True)
 class Context:
     """What is ranked, and how much of it: all of a request but its state."""
 
     k: int
-    imported_modules: Names | None
-    local_premises: Names | None
-    new_premises: Sequence[NewPremise]
+    imported_modules: UnreadList
+    local_premises: UnreadList
+    new_premises: UnreadList
     caller_in_module_system: bool
-    imported_all_modules: Names | None
+    imported_all_modules: UnreadList
 
 
 class _Body(msgspec.Struct, kw_only=True):
     k: Loose
-    imported_modules: LooseNames = None
-    local_premises: LooseNames = None
-    new_premises: list[NewPremise] | None = None
+    imported_modules: NamesJson = msgspec.field(default_factory=_null)
+    local_premises: NamesJson = msgspec.field(default_factory=_null)
+    new_premises: NewPremisesJson = msgspec.field(default_factory=_null)
     caller_in_module_system: Loose = False
-    imported_all_modules: LooseNames = None
+    imported_all_modules: NamesJson = msgspec.field(default_factory=_null)
 
     def context(self) -> Context:
         """
         Raises:
-            BadInput: a number is not whole, or a flag is none.
+            BadInput: `k` is no whole number, or the flag is none.
         """
         return Context(
             k=_whole(self.k, "k"),
-            imported_modules=_names(self.imported_modules, "imported_modules"),
-            local_premises=_names(self.local_premises, "local_premises"),
-            new_premises=self.new_premises or (),
+            imported_modules=UnreadList("imported_modules", self.imported_modules),
+            local_premises=UnreadList("local_premises", self.local_premises),
+            new_premises=UnreadList("new_premises", self.new_premises),
             caller_in_module_system=_flag(self.caller_in_module_system, "caller_in_module_system"),
-            imported_all_modules=_names(self.imported_all_modules, "imported_all_modules"),
+            imported_all_modules=UnreadList("imported_all_modules", self.imported_all_modules),
         )
 
 
@@ -74,15 +103,41 @@ Body = TypeVar("Body", RetrieveBody, BatchBody)
 
 
 def parse_body(body: bytes, kind: type[Body]) -> Body:
-    """The request in a JSON body.
+    """The request in a JSON body; its lists are not looked into.
 
     Raises:
         BadInput: not JSON, or not of this form; the sentence never repeats the input.
     """
+    parsed: Body = _decode(body, kind, "$")
+    return parsed
+
+
+def read_names(names: UnreadList) -> Names | None:
+    """
+    Raises:
+        BadInput: no list of strings and whole numbers.
+    """
+    values: list[Any] | None = _decode(names.json, list[Loose] | None, f"$.{names.field}")
+    # One pass in C: lists of hundreds of thousands of positions are common, odd entries are not.
+    if values is None or set(map(type, values)) <= {int, str}:
+        return values
+    return [v if isinstance(v, str) else _whole(v, f"{names.field}[{i}]") for i, v in enumerate(values)]
+
+
+def read_new_premises(premises: UnreadList) -> list[NewPremise]:
+    """
+    Raises:
+        BadInput: no list of `{"name", "decl"}`.
+    """
+    return _decode(premises.json, list[NewPremise] | None, f"$.{premises.field}") or []
+
+
+def _decode(json: bytes | msgspec.Raw, kind: Any, place: str) -> Any:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(json, type=kind)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{_short(error)}.") from None
+        sentence, at, path = _short(error).partition(" - at `$")
+        raise BadInput(f"{sentence} - at `{place}{path if at else '`'}.") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BadInput(f"The body is not valid JSON: {_short(error)}.") from None
     except RecursionError:
@@ -95,15 +150,6 @@ def _whole(value: Loose, name: str) -> int:
     if isinstance(value, str) or (isinstance(value, float) and not value.is_integer()):
         raise BadInput(f"Expected a whole number - at `$.{name}`.")
     return int(value)
-
-
-def _names(values: LooseNames, name: str) -> Names | None:
-    if values is None:
-        return None
-    # One pass in C: lists of hundreds of thousands of positions are common, odd entries are not.
-    if set(map(type, values)) <= {int, str}:
-        return values  # type: ignore[return-value]  # the line above has looked
-    return [v if isinstance(v, str) else _whole(v, f"{name}[{i}]") for i, v in enumerate(values)]
 
 
 def _flag(value: Loose, name: str) -> bool:

@@ -33,10 +33,6 @@ def error_body(message: str) -> bytes:
     return orjson.dumps({"detail": message[:500]})
 
 
-def names_body(names: list[str]) -> bytes:
-    return orjson.dumps(names)
-
-
 def json_response(content: bytes, counts: dict[str, int] | None = None, status: int = 200) -> Response:
     """An answer; of `counts`, those that are not zero become headers."""
     headers = {name: str(count) for name, count in (counts or {}).items() if count}

@@ -31,7 +31,7 @@ def retrieval_routes(settings: Settings, catalog: Catalog) -> APIRouter:
     async def retrieve(request: Request) -> Response:
         """The premises most likely to help with a goal, best first."""
         body = await body_of(request, RetrieveBody)
-        retrieval = await catalog.retriever.retrieve([body.state], body.context())
+        retrieval = await catalog.served.retriever.retrieve([body.state], body.context())
         limit = LEAN_CLIENT_LIMIT if is_lean_client(request.headers.get("user-agent", "")) else None
         content, truncated = ranked_body(retrieval.ranked[0], limit)
         return json_response(content, {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated})
@@ -40,7 +40,7 @@ def retrieval_routes(settings: Settings, catalog: Catalog) -> APIRouter:
     async def retrieve_batch(request: Request) -> Response:
         """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
         body = await body_of(request, BatchBody)
-        retrieval = await catalog.retriever.retrieve(body.states, body.context())
+        retrieval = await catalog.served.retriever.retrieve(body.states, body.context())
         content = b",".join(ranked_body(ranked, None)[0] for ranked in retrieval.ranked)
         return json_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped})
 

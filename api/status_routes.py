@@ -1,7 +1,7 @@
 """The routes that say what is served and how it is doing."""
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from api.catalog import Catalog
 from api.metrics import Metrics
@@ -19,14 +19,14 @@ def status_routes(settings: Settings, catalog: Catalog, metrics: Metrics, versio
         return json_response(orjson.dumps(settings.max_new_premises))
 
     @router.get("/indexed-premises")
-    async def indexed_premises() -> Response:
+    async def indexed_premises(request: Request) -> Response:
         """Names of all declarations in the data; a position in this array stands for a name in requests."""
-        return json_response(catalog.names_body("indexed-premises"))
+        return catalog.served.premises_body.response(request)
 
     @router.get("/indexed-modules")
-    async def indexed_modules() -> Response:
+    async def indexed_modules(request: Request) -> Response:
         """Names of all modules, sorted; a position in this array stands for a name in requests."""
-        return json_response(catalog.names_body("indexed-modules"))
+        return catalog.served.modules_body.response(request)
 
     @router.get("/health/live")
     async def live() -> Response:

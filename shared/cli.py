@@ -25,24 +25,25 @@ app = typer.Typer(
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes to start.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on, instead of HOST.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on, instead of PORT.")]
+ApiProcesses = Annotated[int | None, typer.Option(min=1, max=256, help="API processes, instead of API_PROCESSES.")]
 
 
 @app.command()
-def serve(workers: Workers = 1, host: Host = None, port: Port = None) -> None:
+def serve(workers: Workers = 1, host: Host = None, port: Port = None, api_processes: ApiProcesses = None) -> None:
     """Run everything on this machine: two Redis servers, workers and the API."""
-    _run_embedded(workers, _listen(host, port), show=False)
+    _run_embedded(workers, _listen(host, port, api_processes), show=False)
 
 
 @app.command()
-def demo(workers: Workers = 1, host: Host = None, port: Port = None) -> None:
+def demo(workers: Workers = 1, host: Host = None, port: Port = None, api_processes: ApiProcesses = None) -> None:
     """Like serve, with a small bundled corpus and model, and one goal asked as an example."""
-    _run_embedded(workers, {**demo_environment(), **_listen(host, port)}, show=True)
+    _run_embedded(workers, {**demo_environment(), **_listen(host, port, api_processes)}, show=True)
 
 
 @app.command()
-def api(host: Host = None, port: Port = None) -> None:
-    """Run one API process; it needs both Redis instances."""
-    _become("api", _listen(host, port))
+def api(host: Host = None, port: Port = None, api_processes: ApiProcesses = None) -> None:
+    """Run the API; it needs both Redis instances."""
+    _become("api", _listen(host, port, api_processes))
 
 
 @app.command()
@@ -59,8 +60,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def _listen(host: str | None, port: int | None) -> dict[str, str]:
-    return {name: str(value) for name, value in (("HOST", host), ("PORT", port)) if value is not None}
+def _listen(host: str | None, port: int | None, api_processes: int | None) -> dict[str, str]:
+    given = {"HOST": host, "PORT": port, "API_PROCESSES": api_processes}
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _become(role: str, env: Mapping[str, str]) -> None:

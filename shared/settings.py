@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     # HTTP
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(80, ge=1, le=65535, description="port the API listens on")
+    api_processes: int = Field(1, ge=1, le=256, description="API processes on the port, over the same index pages")
     request_timeout: Seconds = Field(60, description="seconds before a request is answered with 504")
     max_body_bytes: Positive = Field(16_777_216, description="larger request bodies are answered with 413")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from api.accessible import accessible_premises, visible_premises
 from api.corpus import MODULE_COMPONENTS, NAME_COMPONENTS, Corpus, build_corpus
-from api.request import RetrieveBody, parse_body
+from api.request import RetrieveBody, parse_body, read_names
 
 MODULES = ("A", "A.B", "A.b", "B", "B.Lemmas", "Lean.Meta", "X.Tactic.Y", "Z")
 NAMES = ("p", "q", "r", "p.q", "Lean.x", "a.Qq", "black", "Leaner")
@@ -159,7 +159,7 @@ def test_accessible_is_the_union_of_modules_and_local_premises_or_all(
     corpus, model = corpus_and_model(data)
     fields = {"state": "", "k": 1, "imported_modules": imported, "local_premises": local}
     context = parse_body(json.dumps(fields).encode(), RetrieveBody).context()
-    mask = accessible_premises(corpus, context.imported_modules, context.local_premises)
+    mask = accessible_premises(corpus, read_names(context.imported_modules), read_names(context.local_premises))
     assert ids(mask) == model.accessible(imported, local)
 
 
@@ -171,7 +171,7 @@ def test_visible_is_what_is_theorem_or_exposed_or_imported_all_or_outside_the_mo
     corpus, model = corpus_and_model(data)
     fields = {"state": "", "k": 1, "imported_all_modules": imported_all}
     context = parse_body(json.dumps(fields).encode(), RetrieveBody).context()
-    assert ids(visible_premises(corpus, context.imported_all_modules)) == model.visible(imported_all)
+    assert ids(visible_premises(corpus, read_names(context.imported_all_modules))) == model.visible(imported_all)
 
 
 @settings(UNHURRIED, max_examples=100)

@@ -81,17 +81,22 @@ class Batcher:
             await asyncio.wait([e.result for e in entries])
         return [_outcome(e.result) for e in entries]
 
+    def waiting(self, priority: Priority) -> int:
+        """Texts tokenised and not yet in a batch."""
+        return len(self._pending[priority])
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         turn: Priority = "state"
         while True:
             await self._arrived.wait()
-            batch = self._take(turn)
-            if not batch:
+            priority = next((p for p in (turn, *PRIORITIES) if self._pending[p]), None)
+            if priority is None:
                 self._arrived.clear()
                 continue
+            batch = self._take(priority)
             # Turns alternate while both wait: a state waits for one batch at most, and bulk work goes on.
-            turn = "premises" if turn == "state" else "state"
+            turn = "premises" if priority == "state" else "state"
             try:
                 vectors = await loop.run_in_executor(self._model_thread, self._embed, [e.tokens for e in batch])
             except Exception as error:  # a fault of the program; no waiter may hang because of it
@@ -101,15 +106,11 @@ class Batcher:
                 _settle(batch, vectors)
                 self.embedded += sum(not isinstance(v, TextFailed) for v in vectors)
 
-    def _take(self, turn: Priority) -> list[_Entry]:
-        for priority in (turn, *PRIORITIES):
-            waiting = [e for e in self._pending[priority] if not e.result.done()]
-            if waiting:
-                chosen = set(take_batch([len(e.tokens) for e in waiting], self.encoder.batch_tokens))
-                self._pending[priority] = [e for i, e in enumerate(waiting) if i not in chosen]
-                return [waiting[i] for i in sorted(chosen)]
-            self._pending[priority] = []
-        return []
+    def _take(self, priority: Priority) -> list[_Entry]:
+        waiting = self._pending[priority]
+        chosen = set(take_batch([len(entry.tokens) for entry in waiting], self.encoder.batch_tokens))
+        self._pending[priority] = [entry for i, entry in enumerate(waiting) if i not in chosen]
+        return [waiting[i] for i in sorted(chosen)]
 
     def _embed(self, batch: list[TokenIds]) -> list[Vector | TextFailed]:
         """Runs in the model thread. A batch that fails is halved until the text at fault stands alone."""

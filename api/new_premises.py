@@ -1,0 +1,86 @@
+"""The user's own declarations: which are ranked, what they override, their embeddings; remembered by their bytes.
+
+An editor sends the same list with every goal. Parsing it, hashing two thousand texts and collecting their vectors is
+most of a warm request, so the whole outcome is kept under the digest of the list's JSON.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from cachetools import LRUCache
+from numpy.typing import NDArray
+
+from api.corpus import Corpus
+from api.embedder import Embedder
+from api.request import UnreadList, read_new_premises
+from shared.errors import TextFailed
+from shared.text_digest import text_digest
+
+logger = logging.getLogger(__name__)
+
+Vectors = NDArray[np.float32]
+
+REMEMBERED_BYTES = 64 << 20
+"""Ten full lists of 2,048 x 768 float32."""
+
+
+@dataclass(frozen=True)
+class NewPremises:
+    """The new premises of a request that are ranked, in its order."""
+
+    names: list[str]
+    rows: Vectors
+    """Their embeddings, [len(names), dimension]."""
+    overridden: NDArray[np.int64]
+    """Premise ids of the indexed premises that they stand for, each once."""
+    dropped: int
+    """How many were too many."""
+
+
+class NewPremiseLists:
+    """New premises against one corpus."""
+
+    def __init__(self, corpus: Corpus, embedder: Embedder, most: int) -> None:
+        self._corpus = corpus
+        self._embedder = embedder
+        self._most = most
+        self._lists: LRUCache[bytes, NewPremises] = LRUCache(
+            REMEMBERED_BYTES, getsizeof=lambda known: known.rows.nbytes + 200 * len(known.names) + 1
+        )
+
+    async def of(self, premises: UnreadList, timeout_s: float) -> NewPremises:
+        """
+        Raises:
+            BadInput: no list of `{"name", "decl"}`.
+            PremiseServerError: as `Embedder.embed`; a TextFailed says which declaration it was.
+        """
+        key = sha256(premises.json).digest()
+        known = self._lists.get(key)
+        if known is None:
+            known = await self._embedded(premises, timeout_s)
+            if known.rows.nbytes < REMEMBERED_BYTES:
+                self._lists[key] = known
+        if known.dropped:
+            logger.warning("%d new premises dropped, %d ranked", known.dropped, len(known.names))
+        return known
+
+    async def _embedded(self, premises: UnreadList, timeout_s: float) -> NewPremises:
+        given = await asyncio.to_thread(read_new_premises, premises)
+        # Clients list the most relevant last.
+        ranked = given[-self._most :]
+        ids = {i for premise in ranked if (i := self._corpus.premise_ids.get(premise.name)) is not None}
+        try:
+            rows = await self._embedder.embed([premise.decl for premise in ranked], "premises", timeout_s)
+        except TextFailed as error:
+            at = next(i for i, premise in enumerate(ranked) if text_digest(premise.decl) == error.digest)
+            place = f"The declaration of new premise {at + len(given) - len(ranked)}"
+            raise TextFailed(f"{place} (counted from 0): {error}.") from None
+        return NewPremises(
+            names=[premise.name for premise in ranked],
+            rows=rows,
+            overridden=np.array(sorted(ids), np.int64),
+            dropped=len(given) - len(ranked),
+        )
