@@ -234,7 +234,7 @@ def test_a_process_that_waits_for_another_ones_rows_stops_when_told(
     rows.parent.mkdir(parents=True)
     env = backstage.env_over(repository, tmp_path / "data")
     with FileLock(f"{rows}.lock"), api_process(env, backstage.log, ready=False) as (process, base_url):
-        wait_for(lambda: "embedding and verifying" in readiness(base_url), "the wait for the rows")
+        wait_for(lambda: "embedding the premises" in readiness(base_url), "the wait for the rows")
         process.terminate()
         assert process.wait(30) == 0
     assert backstage.texts_embedded() == 0

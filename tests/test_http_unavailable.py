@@ -25,7 +25,7 @@ def another_api(served: Stack, directory: Path, *, ready: bool = True, **setting
         if ready:
             wait_until_ready(f"http://127.0.0.1:{port}", process, log)
         else:
-            wait_for(lambda: answers(client, "/indexed-modules"), "the API")
+            wait_for(lambda: answers(client, "/max-new-premises"), "the API")
         yield client
 
 
@@ -61,9 +61,10 @@ def test_a_server_that_is_not_ready_is_live_and_says_why_it_is_not_ready(unready
     assert "Not ready" in unready.get("/").text
 
 
-def test_the_names_are_served_as_soon_as_they_are_read(unready: httpx.Client, client: httpx.Client) -> None:
-    for route in ("/indexed-premises", "/indexed-modules", "/max-new-premises"):
-        assert unready.get(route).content == client.get(route).content
+def test_names_are_not_served_before_the_data_is(unready: httpx.Client, client: httpx.Client) -> None:
+    assert unready.get("/max-new-premises").content == client.get("/max-new-premises").content
+    for route in ("/indexed-premises", "/indexed-modules"):
+        assert "not ready" in error_sentence(unready.get(route), 503)
 
 
 def test_more_cold_texts_than_are_admitted_are_told_to_try_again(served: Stack, tmp_path: Path) -> None:
