@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
-from api.embedding_queue import EmbeddingQueue, chunks
+from api.embedding_queue import DONE, EmbeddingQueue, chunks
 from shared.embedding_cache import EmbeddingCache
 from shared.errors import DeadlinePassed, PremiseServerError, TextFailed, Unavailable
 from shared.redis_client import stop_if_cancelled
@@ -32,8 +32,13 @@ Flight = asyncio.Future[Vector]
 
 SWEEP_S = 0.25
 """How often jobs are looked for that will never be answered."""
-PATIENCE_S = 1.0
-"""How long workers or Redis may be away before those who wait are told; the promise is 2 s."""
+LOOK_AGAIN_S = 0.02
+"""Before the caches are asked again for a text whose job is gone."""
+NO_WORKER_PATIENCE_S = 0.3
+"""How long no worker may be alive before those who wait are told: one counts as alive for a while after its last sign
+of life (`redis_keys.WORKER_TTL_MS`), and the promise is 2 s."""
+NO_REDIS_PATIENCE_S = 1.0
+"""The same for a Redis that does not answer; it may be restarting."""
 
 
 class _Lost(Exception):
@@ -91,14 +96,16 @@ class Embedder:
         digests = [text_digest(text) for text in texts]
         by_digest = dict(zip(digests, texts, strict=True))
         found: dict[str, Vector] = {}
-        deadline_ms = int((time.time() + timeout_s) * 1000)
+        give_up = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 while missing := [d for d in by_digest if d not in found]:
                     found |= await self._cached(missing)
                     stop_if_cancelled()
                     absent = {d: by_digest[d] for d in missing if d not in found}
-                    found |= await self._embedded(absent, priority, deadline_ms)
+                    found |= await self._embedded(absent, priority, give_up)
+                    if len(found) < len(by_digest):
+                        await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
             done = sum(d in self._near for d in by_digest)
             raise DeadlinePassed(
@@ -117,9 +124,11 @@ class Embedder:
                 cached = {}
             self._near.update(cached)
             found |= cached
+            # What landed while Redis was asked has left its flight; missing it here would embed it again.
+            found |= {d: vector for d in rest if d not in found and (vector := self._near.get(d)) is not None}
         return found
 
-    async def _embedded(self, texts: Mapping[str, str], priority: Priority, deadline_ms: int) -> dict[str, Vector]:
+    async def _embedded(self, texts: Mapping[str, str], priority: Priority, give_up: float) -> dict[str, Vector]:
         """Wait for the workers. Texts whose jobs were lost, or that come later, are missing from the result."""
         if not texts:
             return {}
@@ -128,7 +137,7 @@ class Embedder:
         for digest in mine:
             self._flights[priority, digest] = flights[digest] = asyncio.get_running_loop().create_future()
         # Not cancelled with this request: others may have joined its flights meanwhile.
-        submitting = asyncio.create_task(self._submit(mine, priority, deadline_ms))
+        submitting = asyncio.create_task(self._submit(mine, priority, give_up))
         self._tasks.add(submitting)
         submitting.add_done_callback(self._tasks.discard)
         await asyncio.shield(submitting)
@@ -136,12 +145,15 @@ class Embedder:
         arrived = {d: f for d, f in flights.items() if f in done and not isinstance(f.exception(), _Lost)}
         return {d: f.result() for d, f in arrived.items()}
 
-    async def _submit(self, texts: Mapping[str, str], priority: Priority, deadline_ms: int) -> None:
+    async def _submit(self, texts: Mapping[str, str], priority: Priority, give_up: float) -> None:
         pending = set(texts)
         try:
             for chunk in chunks(texts, self._chunk_tokens):
-                for digest, job_id in (await self._queue.submit(chunk, priority, deadline_ms)).items():
+                wait_ms = int(1000 * (give_up - time.monotonic()))
+                for digest, job_id in (await self._queue.submit(chunk, priority, wait_ms)).items():
                     pending.discard(digest)
+                    if job_id == DONE:
+                        self._fail(priority, [digest], _Lost())
                     # A reply can be quicker than this: then the flight has landed.
                     if (priority, digest) in self._flights:
                         self._jobs.setdefault(job_id, _Job(priority)).digests.add(digest)
@@ -149,6 +161,9 @@ class Embedder:
             self._fail(priority, pending, Unavailable("The queue cannot be reached; try again soon."))
         except PremiseServerError as error:
             self._fail(priority, pending, error)
+        except Exception:  # flights that nobody lands would hold up every later request for these texts
+            logger.exception("submitting failed")
+            self._fail(priority, pending, Unavailable("The queue failed; try again soon."))
 
     async def _listen(self) -> None:
         while True:
@@ -159,6 +174,8 @@ class Embedder:
             except (RedisError, OSError) as error:
                 logger.warning("cannot hear replies, trying again: %s", error)
                 await asyncio.sleep(0.1)
+            except Exception:  # whatever came, the next reply must be heard
+                logger.exception("a reply could not be taken")
 
     def _land(self, reply: Reply) -> None:
         for digest, row in zip(reply.digests, reply.rows(self._dimension), strict=True):
@@ -188,10 +205,10 @@ class Embedder:
                 await self._find_lost()
                 if await self._queue.workers_alive():
                     well = time.monotonic()
-                reason = "No worker is alive any more; try again soon."
+                reason, patience_s = "No worker is alive any more; try again soon.", NO_WORKER_PATIENCE_S
             except (RedisError, OSError):
-                reason = "The queue cannot be reached any more; try again soon."
-            if time.monotonic() - well > PATIENCE_S:
+                reason, patience_s = "The queue cannot be reached any more; try again soon.", NO_REDIS_PATIENCE_S
+            if time.monotonic() - well > patience_s:
                 for job in self._jobs.values():
                     self._fail(job.priority, job.digests, Unavailable(reason))
                 self._jobs.clear()

@@ -16,6 +16,9 @@ from shared.reply import Reply, decode_reply
 REPLIES_PER_READ = 64
 
 
+DONE = "done"
+
+
 class EmbeddingQueue:
     """Jobs of one fingerprint."""
 
@@ -26,8 +29,10 @@ class EmbeddingQueue:
         self._reply_list = redis_keys.replies(uuid4().hex)
         self._submit = script(redis, "submit")
 
-    async def submit(self, texts: Mapping[str, str], priority: Priority, deadline_ms: int) -> dict[str, str]:
-        """Queue one chunk, text by digest; texts that a job embeds already are joined. Job id by digest.
+    async def submit(self, texts: Mapping[str, str], priority: Priority, wait_ms: int) -> dict[str, str]:
+        """Queue one chunk, text by digest, for one who waits `wait_ms`; texts that a job embeds already are joined.
+
+        Returns the job id by digest, or `DONE` for a text that was embedded a moment ago: the cache has it.
 
         Raises:
             Overloaded: too many texts wait. Nothing of this chunk was queued.
@@ -45,7 +50,7 @@ class EmbeddingQueue:
                 uuid4().hex,
                 "embed",
                 self._reply_list,
-                deadline_ms,
+                wait_ms,
                 self._max_inputs,
                 redis_keys.JOB_TTL_MS,
                 redis_keys.FLIGHT_TTL_MS,

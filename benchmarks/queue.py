@@ -27,7 +27,7 @@ from benchmarks.report import p50_p99, print_machine, table
 from shared.embedding_cache import EmbeddingCache
 from shared.redis_client import connect, disconnect
 from shared.redis_keys import Priority
-from shared.reply import Vectors
+from shared.reply import Outcome, Vectors
 from tests.servers import redis_server, running
 from worker.queue_worker import QueueWorker
 
@@ -43,10 +43,10 @@ BULK_WAITING = 1_500
 IDLE_S = 10.0
 
 
-async def trivial(digests: list[str], texts: list[str]) -> tuple[list[str], Vectors, dict[str, str]]:
+async def trivial(digests: list[str], texts: list[str]) -> Outcome:
     if texts and texts[0].startswith("bulk"):
         await asyncio.sleep(0.01)  # a batch's worth of another thread's time
-    return digests, np.tile(VECTOR, (len(digests), 1)), {}
+    return Outcome(digests, np.tile(VECTOR, (len(digests), 1)), {}, cached=False)
 
 
 async def run_worker(url: str) -> None:

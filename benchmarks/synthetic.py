@@ -26,7 +26,7 @@ from shared.embedding_cache import EmbeddingCache
 from shared.model_directory import open_model
 from shared.redis_client import connect
 from shared.redis_keys import Priority
-from shared.reply import Vectors
+from shared.reply import Outcome, Vectors
 from shared.settings import Settings, load_settings
 from worker.encoder import TorchEncoder
 from worker.queue_worker import QueueWorker
@@ -124,10 +124,10 @@ async def run_worker(bases: Path) -> None:
     fingerprint = open_model(settings, weights=False).fingerprint(settings.dtype)
     cache = EmbeddingCache(connect(settings.cache_url), fingerprint, DIMENSION)
 
-    async def embed(digests: list[str], texts: list[str]) -> tuple[list[str], Vectors, dict[str, str]]:
+    async def embed(digests: list[str], texts: list[str]) -> Outcome:
         rows = np.stack([vectors(text) for text in texts])
         await cache.put(dict(zip(digests, rows, strict=True)), settings.premise_ttl)
-        return digests, rows, {}
+        return Outcome(digests, rows, {}, cached=True)
 
     priorities: tuple[Priority, ...] = redis_keys.PRIORITIES
     workers = [

@@ -52,6 +52,10 @@ class DeadlinePassed(PremiseServerError):
     retry_after = 1
 
 
+class ModelBroken(PremiseServerError):
+    """The model fails on what it could embed before: not the text is at fault but the device."""
+
+
 class TextFailed(PremiseServerError):
     """The model could not embed one text (a zero or non-finite vector, say)."""
 

@@ -7,14 +7,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 from arq.connections import ArqRedis
-from redis.asyncio import ConnectionPool
+from redis.asyncio import BlockingConnectionPool
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from shared.errors import StartupError
 
-SOCKET_TIMEOUT_S = 1.5
-"""A stalled server is an error this soon; keeps the promise of an answer within 2 s."""
+SOCKET_TIMEOUT_S = 0.8
+"""A stalled server is an error this soon; cache and queue one after the other keep the promise of 2 s."""
+CONNECTIONS = 64
+"""Of one client at most; who finds none free waits as long as for an answer."""
 BLOCK_S = 0.5
 """How long a blocking pop waits; also how soon expired leases are looked for."""
 
@@ -26,8 +28,12 @@ def connect(url: str) -> ArqRedis:
         StartupError: the URL cannot be parsed.
     """
     try:
-        pool: ConnectionPool = ConnectionPool.from_url(
+        # Not the plain pool: it connects under one lock, so that with a stalled Redis each caller would wait out the
+        # time-outs of all before it.
+        pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
             url,
+            max_connections=CONNECTIONS,
+            timeout=SOCKET_TIMEOUT_S,
             socket_timeout=SOCKET_TIMEOUT_S,
             socket_connect_timeout=SOCKET_TIMEOUT_S,
             socket_keepalive=True,

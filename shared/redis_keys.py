@@ -35,7 +35,8 @@ def admitted(queue_name: str) -> str:
 
 
 def flight(queue_name: str, digest: str) -> str:
-    """Id of the job that embeds this text now; TTL FLIGHT_TTL_MS. Makes single-flight hold across APIs."""
+    """Makes single-flight hold across API processes: the id of the job that embeds this text now, TTL
+    FLIGHT_TTL_MS, and once the text is cached the word `done`, TTL DONE_TTL_MS."""
     return f"{queue_name}:flight:{digest}"
 
 
@@ -62,6 +63,8 @@ def worker_health(fingerprint: str, worker_id: str) -> str:
 JOB_TTL_MS = 600_000
 """Job bodies and waiters outlive any request, and no more."""
 FLIGHT_TTL_MS = 600_000
+DONE_TTL_MS = 1_000
+"""How long a text that was just cached is not queued again; longer than any request takes from cache to queue."""
 REPLY_TTL_MS = 60_000
 LEASE_MS = 1_000
 """A claimed job is free again this long after its worker last renewed it."""

@@ -48,7 +48,9 @@ def queue_command(binary: Path, port: int, log: Path) -> list[str]:
 def cache_command(binary: Path, port: int, directory: Path, memory: str, log: Path) -> list[str]:
     """The cache instance: bounded, evicts what is used least, stays warm over a restart through a snapshot."""
     bounds = ["--maxmemory", memory, "--maxmemory-policy", "allkeys-lfu"]
-    return [*_command(binary, port, log), *bounds, "--save", "60", "1", "--dir", str(directory)]
+    # A snapshot that fails, on a full disk say, must not turn the cache off, which is what Redis does by default.
+    snapshots = ["--save", "60", "1", "--stop-writes-on-bgsave-error", "no", "--dir", str(directory)]
+    return [*_command(binary, port, log), *bounds, *snapshots]
 
 
 def _command(binary: Path, port: int, log: Path) -> list[str]:

@@ -28,6 +28,19 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
         return np.frombuffer(self.vectors, dtype="<f4").reshape(len(self.digests), dimension)
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of a job's texts."""
+
+    digests: list[str]
+    """Of the texts that were embedded."""
+    rows: Vectors
+    """Their embeddings, [len(digests), dimension]."""
+    errors: dict[str, str]
+    """A sentence for each text that failed, by digest."""
+    cached: bool
+    """Whether the embeddings are in the cache now."""
+
+
 def encode_reply(job_id: str, digests: list[str], vectors: Vectors, errors: dict[str, str]) -> bytes:
     return msgspec.msgpack.encode(Reply(job_id, digests, np.ascontiguousarray(vectors, dtype="<f4").tobytes(), errors))
 

@@ -13,7 +13,7 @@ from api.embedding_queue import EmbeddingQueue
 from shared.embedding_cache import EmbeddingCache
 from shared.redis_client import connect, disconnect
 from shared.redis_keys import Priority
-from shared.reply import Vectors
+from shared.reply import Outcome, Vectors
 from worker.queue_worker import QueueWorker
 
 DIMENSION = 8
@@ -37,7 +37,7 @@ class Work:
     order: list[str] = field(default_factory=list)
     failing: Callable[[str], bool] = lambda _text: False
 
-    async def __call__(self, digests: list[str], texts: list[str]) -> tuple[list[str], Vectors, dict[str, str]]:
+    async def __call__(self, digests: list[str], texts: list[str]) -> Outcome:
         self.order += texts
         await asyncio.sleep(self.delay_s)
         self.embedded.update(texts)
@@ -46,7 +46,7 @@ class Work:
             await self.cache.put(good, 60)
         errors = {d: "the model has no embedding" for d in digests if d not in good}
         rows = np.stack(list(good.values())) if good else np.empty((0, DIMENSION), np.float32)
-        return list(good), rows, errors
+        return Outcome(list(good), rows, errors, cached=self.cache is not None)
 
 
 @asynccontextmanager

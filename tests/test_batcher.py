@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import TextFailed
+from shared.errors import ModelBroken, TextFailed
 from shared.model_directory import ModelDirectory
 from shared.settings import Settings
 from worker.batcher import Batcher, take_batch
@@ -153,3 +153,18 @@ def test_a_program_fault_reaches_every_waiter() -> None:
             )
 
     assert all(isinstance(result, KeyError) for result in asyncio.run(run()))
+
+
+def test_a_model_that_fails_on_every_text_is_broken_and_blames_none() -> None:
+    class Dead(TouchyEncoder):
+        def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+            raise RuntimeError(f"device-side assert on {len(batch)}")
+
+    async def run() -> None:
+        async with Batcher(Dead()) as batcher:
+            with pytest.raises(ModelBroken):
+                await batcher.embed(["good"], "premises")
+            with pytest.raises(ModelBroken):
+                await batcher.broken()
+
+    asyncio.run(run())

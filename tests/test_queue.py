@@ -1,13 +1,16 @@
 """The queue's promises over a real Redis: single-flight, priorities, losses, limits, nothing left behind."""
 
 import asyncio
+import signal
 import time
 
 import numpy as np
 import pytest
 
+from api.embedder import SWEEP_S
 from shared import redis_keys
 from shared.errors import DeadlinePassed, Overloaded, TextFailed, Unavailable
+from shared.reply import encode_reply
 from tests.queue_system import FINGERPRINT, Work, embedder, vector_of, worker
 from tests.servers import RedisServer
 
@@ -204,7 +207,7 @@ def test_nothing_is_left_behind_in_redis(redis_instance: RedisServer) -> None:
     async def run() -> None:
         async with worker(url, Work()), embedder(url) as e:
             await e.embed(TEXTS, "premises", 10)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(redis_keys.DONE_TTL_MS / 1000 + 0.2)
 
     asyncio.run(run())
     with redis_instance.client() as client:
@@ -231,3 +234,86 @@ def test_a_malicious_cache_value_is_a_miss_and_overwritten(redis_instance: Redis
 
     asyncio.run(run())
     assert work.embedded == dict.fromkeys(TEXTS[:4], 2)
+
+
+def test_two_processes_at_any_phase_embed_each_text_once(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.002)
+
+    async def run() -> None:
+        async with worker(url, work, slots=8), embedder(url) as a, embedder(url) as b:
+            for i in range(150):
+                text = f"phase {i}"
+                first = asyncio.create_task(a.embed([text], "premises", 10))
+                await asyncio.sleep((i % 30) / 4000)
+                await asyncio.gather(first, b.embed([text], "premises", 10))
+
+    asyncio.run(run())
+    assert set(work.embedded.values()) == {1}
+
+
+def test_a_hundred_requests_for_the_same_cold_texts_embed_them_once(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.01)
+
+    async def run() -> None:
+        async with worker(url, work), embedder(url) as e:
+            await asyncio.gather(*(e.embed(TEXTS, "premises", 30) for _ in range(100)))
+
+    asyncio.run(run())
+    assert work.embedded == dict.fromkeys(TEXTS, 1)
+
+
+def test_a_stalled_redis_is_unavailable_for_all_who_wait_within_2_seconds(redis_instance: RedisServer) -> None:
+    url = redis_instance.url
+
+    async def run() -> list[float]:
+        async with worker(url, Work()), embedder(url) as e:
+            await e.embed(["warm up"], "premises", 10)
+            redis_instance.process.send_signal(signal.SIGSTOP)
+            start = time.monotonic()
+
+            async def ask(i: int) -> float:
+                with pytest.raises(Unavailable):
+                    await e.embed([f"cold {i}"], "premises", 20)
+                return time.monotonic() - start
+
+            try:
+                return await asyncio.gather(*(ask(i) for i in range(30)))
+            finally:
+                redis_instance.process.send_signal(signal.SIGCONT)
+
+    assert max(asyncio.run(run())) < 2.5  # the promise is 2 s; the rest is for a busy machine
+
+
+def test_odd_entries_on_the_reply_list_do_not_deafen_the_process(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.3)
+    odd = encode_reply("job", ["digest"], np.ones((1, 3), np.float32), {})
+
+    async def run() -> None:
+        async with worker(url, work), embedder(url) as e:
+            waiting = asyncio.create_task(e.embed(["one"], "premises", 10))
+            await asyncio.sleep(0.1)
+            with redis_instance.client() as client:
+                (waiters,) = client.scan_iter("waiters:*")
+                (reply_list,) = client.hkeys(waiters)
+                client.rpush(reply_list, b"garbage", odd, b"\xc1")
+            assert np.allclose((await waiting)[0], vector_of("one"))
+            start = time.monotonic()
+            await e.embed(["two"], "premises", 10)
+            assert time.monotonic() - start < 0.3 + 2 * SWEEP_S  # by its reply, not by being found lost
+
+    asyncio.run(run())
+
+
+def test_reruns_without_a_death_do_not_fail_a_text(redis_instance: RedisServer) -> None:
+    url = redis_instance.url
+
+    async def run() -> None:
+        async with embedder(url) as e, worker(url, Work(delay_s=60), priority="state", name="alive"):
+            waiting = asyncio.create_task(e.embed(["x"], "premises", 30))
+            for i in range(6):  # each is closed politely with the job in hand
+                async with worker(url, Work(delay_s=60), name=f"w{i}"):
+                    await asyncio.sleep(0.1)
+            async with worker(url, Work(), name="last"):
+                assert np.allclose((await waiting)[0], vector_of("x"))
+
+    asyncio.run(run())

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import TextFailed
+from shared.errors import ModelBroken, TextFailed
 from shared.redis_keys import PRIORITIES, Priority
 from worker.encoder import Encoder, TokenIds
 
@@ -62,6 +62,15 @@ class Batcher:
         self._task = asyncio.create_task(self._run())
         return self
 
+    async def broken(self) -> None:
+        """Wait until the model can no longer be used, which ends the batcher.
+
+        Raises:
+            ModelBroken: always; who waits for texts learns the same.
+        """
+        assert self._task is not None
+        await self._task
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -99,6 +108,9 @@ class Batcher:
             turn = "premises" if priority == "state" else "state"
             try:
                 vectors = await loop.run_in_executor(self._model_thread, self._embed, [e.tokens for e in batch])
+            except ModelBroken as error:
+                _settle(batch, [error] * len(batch))
+                raise
             except Exception as error:  # a fault of the program; no waiter may hang because of it
                 logger.exception("the model thread failed")
                 _settle(batch, [error] * len(batch))
@@ -121,9 +133,21 @@ class Batcher:
                 middle = len(batch) // 2
                 logger.warning("a batch of %d texts failed and is split: %s", len(batch), type(error).__name__)
                 return self._embed(batch[:middle]) + self._embed(batch[middle:])
+            self._prove_model(error)
             return [TextFailed(f"the model failed on this text ({type(error).__name__})")]
         failed = TextFailed("the model has no finite embedding for this text")
         return [row if np.isfinite(row).all() else failed for row in rows]
+
+    def _prove_model(self, error: RuntimeError) -> None:
+        """Blame a text only if the model still embeds another: some errors of a device stay until the process ends.
+
+        Raises:
+            ModelBroken: it does not.
+        """
+        try:
+            self.encoder.embed(self.encoder.tokenize(["theorem rfl : a = a"]))
+        except RuntimeError:
+            raise ModelBroken(f"The model fails on every text now: {str(error).splitlines()[0]}") from error
 
 
 def _outcome(result: asyncio.Future[Vector]) -> Vector | TextFailed:

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from shared.embedding_cache import EmbeddingCache
 from shared.errors import TextFailed
 from shared.redis_keys import Priority
-from shared.reply import Vectors
+from shared.reply import Outcome
 from worker.batcher import Batcher
 
 logger = logging.getLogger(__name__)
@@ -24,15 +24,16 @@ class EmbedJob:
     priority: Priority
     ttl_s: float
 
-    async def __call__(self, digests: list[str], texts: list[str]) -> tuple[list[str], Vectors, dict[str, str]]:
-        """Digests embedded, their vectors [n, dimension], and a sentence for each text that failed."""
+    async def __call__(self, digests: list[str], texts: list[str]) -> Outcome:
         results = await self.batcher.embed(texts, self.priority)
         vectors = {d: r for d, r in zip(digests, results, strict=True) if not isinstance(r, TextFailed)}
         errors = {d: str(r) for d, r in zip(digests, results, strict=True) if isinstance(r, TextFailed)}
         # Before the reply: who is answered finds the vector in the cache from then on.
+        cached = True
         try:
             await self.cache.put(vectors, self.ttl_s)
         except (RedisError, OSError) as error:
             logger.warning("the cache is away, vectors go to those who wait only: %s", error)
+            cached = False
         rows = np.stack(list(vectors.values())) if vectors else np.empty((0, 0), dtype=np.float32)
-        return list(vectors), rows, errors
+        return Outcome(list(vectors), rows, errors, cached)

@@ -62,13 +62,17 @@ async def run_worker(settings: Settings) -> None:
         logger.info("worker %s serves %s on %s", worker_id, fingerprint, encoder.device)
         stop_on_signals(workers)
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
+        # A model that broke ends the process, its jobs given back: renewing leases over it would only hold them.
+        watching = asyncio.create_task(batcher.broken())
         try:
-            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in running:
+            await asyncio.wait([watching, *running], return_when=asyncio.FIRST_COMPLETED)
+            for task in (watching, *running):
                 if task.done() and not task.cancelled() and (error := task.exception()):
                     raise error
             await asyncio.wait(running)
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             for worker in workers:
                 await worker.close()
     await disconnect(queue_redis)

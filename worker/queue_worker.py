@@ -1,6 +1,6 @@
 """arq's worker without its delays.
 
-Kept from arq: life cycle and signals (`main`, `handle_sig*`), key and job format, health key, serializer, accounting.
+Kept from arq: life cycle and signals (`async_run`, `handle_sig*`), key and job format, health key, serializer.
 Replaced, each for a reason that was measured:
 
 - polling: a blocking pop on a wake list. arq looks every 0.5 s, and looking more often costs an idle core.
@@ -8,7 +8,7 @@ Replaced, each for a reason that was measured:
   WatchError when a connection is cut. The lease is a score ahead in the queue, so jobs in progress are not
   looked at again, and it is short and renewed, so a killed worker's jobs are free after a second.
 - finishing: one script that also sends the reply; arq stores results for callers that poll.
-- errors of Redis: waited out. arq's worker exits.
+- errors of Redis: waited out, from the first moment on. arq's worker exits.
 - closing: arq calls a name that redis-py has deprecated.
 """
 
@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -28,15 +27,18 @@ from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from shared import redis_keys
+from shared.errors import ModelBroken
 from shared.redis_client import BLOCK_S, blocking_pop, disconnect, script, stop_if_cancelled
-from shared.reply import Vectors, encode_reply
+from shared.reply import Outcome, encode_reply
 
 logger = logging.getLogger(__name__)
 
-JobFunction = Callable[[list[str], list[str]], Awaitable[tuple[list[str], Vectors, dict[str, str]]]]
-"""digests, texts -> digests embedded, their vectors, errors by digest"""
+JobFunction = Callable[[list[str], list[str]], Awaitable[Outcome]]
+"""Digests and texts of a job."""
 
-NO_VECTORS: Vectors = np.empty((0, 0), dtype=np.float32)
+NOTHING = Outcome([], np.empty((0, 0), dtype=np.float32), {}, cached=False)
+FINISH_AGAIN_S = (0.05, 0.2, 0.5)
+"""Waits between tries to send a reply."""
 
 MAX_TRIES = 4
 """A job that took its worker down this often is given up; its texts fail."""
@@ -83,12 +85,16 @@ class QueueWorker(Worker):
         self._claim_script = script(redis, "claim")
         self._renew_script = script(redis, "renew")
         self._finish_script = script(redis, "finish")
+        self._give_back_script = script(redis, "give_back")
         self._slot_freed = asyncio.Event()
 
     async def main(self) -> None:
         renewing = asyncio.create_task(self._keep_renewing())
         try:
-            await super().main()
+            # Not arq's own: it asks Redis for its version first, and dies if Redis is away in just that moment.
+            while True:
+                await self._poll_iteration()
+                await asyncio.sleep(0)
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
@@ -106,6 +112,7 @@ class QueueWorker(Worker):
 
     async def _poll_iteration(self) -> None:
         stop_if_cancelled()
+        self._slot_freed.clear()
         for job_id in [job_id for job_id, task in self.tasks.items() if task.done()]:
             self.tasks.pop(job_id).result()
         try:
@@ -120,7 +127,6 @@ class QueueWorker(Worker):
             await asyncio.sleep(0.2)
 
     async def _wait_for_slot(self) -> None:
-        self._slot_freed.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BLOCK_S):
                 await self._slot_freed.wait()
@@ -130,56 +136,64 @@ class QueueWorker(Worker):
             keys=[self.queue_name],
             args=[most, redis_keys.LEASE_MS, self._worker_id, redis_keys.JOB_TTL_MS],
         )
-        for raw_id, body, tries, deadline_ms in claimed:
+        for raw_id, body, tries, given_up in claimed:
             job_id = raw_id.decode()
             if job_id in self.tasks:  # our own lease ran out, yet we still work on it
+                await self.pool.decr(f"arq:retry:{job_id}")  # so this was no death
                 continue
-            task = asyncio.create_task(self.run_claimed(job_id, body, int(tries), int(deadline_ms)))
+            task = asyncio.create_task(self.run_claimed(job_id, body, int(tries), bool(given_up)))
             task.add_done_callback(lambda _: self._slot_freed.set())
             self.tasks[job_id] = task
         return len(claimed)
 
-    async def run_claimed(self, job_id: str, body: bytes, tries: int, deadline_ms: int) -> None:
-        """Run one job and send its reply; errors of Redis leave the job to whoever claims it next."""
+    async def run_claimed(self, job_id: str, body: bytes, tries: int, given_up: bool) -> None:
+        """Run one job and send its reply; a job that cannot be finished goes back to the queue."""
         digests: list[str] = []
         try:
-            if not body or deadline_ms < time.time() * 1000:
-                await self._finish(job_id, digests, encode_reply(job_id, [], NO_VECTORS, {}))
+            if not body or given_up:
+                await self._finish(job_id, NOTHING, digests)
                 return
             _, _, job, _, _ = deserialize_job_raw(body, deserializer=self.job_deserializer)
             digests = job["digests"]
             if tries > MAX_TRIES:
-                errors = dict.fromkeys(digests, "workers died on the batch with this text")
-                await self._finish(job_id, digests, encode_reply(job_id, [], NO_VECTORS, errors))
+                await self._finish(job_id, _failed(digests, "workers died on the batch with this text"), digests)
                 return
-            done, vectors, errors = await self._embed(digests, job["texts"])
-            await self._finish(job_id, digests, encode_reply(job_id, done, vectors, errors))
+            await self._finish(job_id, await self._embed(digests, job["texts"]), digests)
             self.jobs_complete += 1
         except asyncio.CancelledError:
             await asyncio.shield(self._give_back(job_id))
             self.jobs_retried += 1
         except (RedisError, OSError) as error:
             logger.warning("job %s could not be finished and will run again: %s", job_id, error)
+            await self._give_back(job_id)
+        except ModelBroken:
+            await self._give_back(job_id)
         except Exception:
             self.jobs_failed += 1
             logger.exception("job %s failed", job_id)
-            errors = dict.fromkeys(digests, "the worker failed on this text")
             with contextlib.suppress(RedisError, OSError):
-                await self._finish(job_id, digests, encode_reply(job_id, [], NO_VECTORS, errors))
+                await self._finish(job_id, _failed(digests, "the worker failed on this text"), digests)
 
-    async def _finish(self, job_id: str, digests: list[str], reply: bytes) -> None:
-        await self._finish_script(
-            keys=[self.queue_name, redis_keys.admitted(self.queue_name)],
-            args=[job_id, reply, redis_keys.REPLY_TTL_MS, self._flight_prefix, *digests],
-        )
+    async def _finish(self, job_id: str, outcome: Outcome, digests: list[str]) -> None:
+        cached = outcome.digests if outcome.cached else []
+        others = sorted(set(digests) - set(cached))
+        reply = encode_reply(job_id, outcome.digests, outcome.rows, outcome.errors)
+        keys = [self.queue_name, redis_keys.admitted(self.queue_name)]
+        args: list[str | bytes | int] = [job_id, reply, redis_keys.REPLY_TTL_MS, self._flight_prefix]
+        args += [redis_keys.DONE_TTL_MS, len(cached), *cached, *others]
+        for wait_s in FINISH_AGAIN_S:
+            try:
+                await self._finish_script(keys=keys, args=args)
+                return
+            except (RedisError, OSError):  # what was computed is worth more than one connection
+                await asyncio.sleep(wait_s)
+        await self._finish_script(keys=keys, args=args)
 
     async def _give_back(self, job_id: str) -> None:
         with contextlib.suppress(RedisError, OSError):
-            async with self.pool.pipeline(transaction=True) as pipe:
-                pipe.zadd(self.queue_name, {job_id: int(time.time() * 1000)}, xx=True)
-                pipe.delete(f"arq:in-progress:{job_id}")
-                pipe.rpush(redis_keys.wake(self.queue_name), "1")
-                await pipe.execute()
+            await self._give_back_script(
+                keys=[self.queue_name, redis_keys.wake(self.queue_name)], args=[job_id, self._worker_id]
+            )
 
     async def _keep_renewing(self) -> None:
         while True:
@@ -191,3 +205,7 @@ class QueueWorker(Worker):
                 )
             stop_if_cancelled()
             await asyncio.sleep(redis_keys.RENEW_MS / 1000)
+
+
+def _failed(digests: list[str], sentence: str) -> Outcome:
+    return Outcome([], NOTHING.rows, dict.fromkeys(digests, sentence), cached=False)

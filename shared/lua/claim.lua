@@ -2,7 +2,7 @@
 --
 -- KEYS  queue
 -- ARGV  most jobs, lease (ms), worker id, job TTL (ms)
--- Reply a list of {job id, body or '', try, latest deadline of those who wait (ms)}
+-- Reply a list of {job id, body or '', try, 1 if all who wait have given up}
 --
 -- The lease moves the job's score ahead, so jobs in progress are never looked at again until it ends.
 local queue, lease, worker = KEYS[1], tonumber(ARGV[2]), ARGV[3]
@@ -10,6 +10,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed = {}
 for _, job in ipairs(redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  -- A delete first: it needs no memory, and a script that began with one may write on in a full Redis. Without it
+  -- a queue at its memory limit could never drain.
+  redis.call('DEL', 'arq:in-progress:' .. job)
   redis.call('ZADD', queue, 'XX', now + lease, job)
   redis.call('SET', 'arq:in-progress:' .. job, worker, 'PX', lease)
   local try = redis.call('INCR', 'arq:retry:' .. job)
@@ -18,6 +21,6 @@ for _, job in ipairs(redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0,
   for _, value in ipairs(redis.call('HVALS', 'waiters:' .. job)) do
     deadline = math.max(deadline, tonumber(value))
   end
-  claimed[#claimed + 1] = {job, redis.call('GET', 'arq:job:' .. job) or '', try, deadline}
+  claimed[#claimed + 1] = {job, redis.call('GET', 'arq:job:' .. job) or '', try, deadline < now and 1 or 0}
 end
 return claimed

@@ -1,7 +1,8 @@
 -- Take a finished job out of the queue and send its reply to all who wait for it.
 --
 -- KEYS  queue, admitted counter
--- ARGV  job id, reply, reply TTL (ms), flight key prefix, digests ...
+-- ARGV  job id, reply, reply TTL (ms), flight key prefix, done TTL (ms), number of texts now cached,
+--       their digests ..., digests of the job's other texts ...
 -- Reply 1, or 0 if another worker finished the job before (this reply is then dropped)
 local queue, admitted, job = KEYS[1], KEYS[2], ARGV[1]
 if redis.call('ZREM', queue, job) == 0 then
@@ -13,10 +14,16 @@ for _, reply_list in ipairs(redis.call('HKEYS', 'waiters:' .. job)) do
   redis.call('RPUSH', reply_list, ARGV[2])
   redis.call('PEXPIRE', reply_list, ARGV[3])
 end
-for i = 5, #ARGV do
+local cached = tonumber(ARGV[6])
+for i = 7, #ARGV do
   local flight = ARGV[4] .. ARGV[i]
   if redis.call('GET', flight) == job then
-    redis.call('DEL', flight)
+    if i - 6 <= cached then
+      -- Who looked in the cache just before this text was put there, and queues it only now, learns to look again.
+      redis.call('SET', flight, 'done', 'PX', ARGV[5])
+    else
+      redis.call('DEL', flight)
+    end
   end
 end
 redis.call('DEL', 'arq:job:' .. job, 'arq:retry:' .. job, 'arq:in-progress:' .. job, 'waiters:' .. job)

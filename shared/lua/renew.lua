@@ -6,8 +6,9 @@
 local queue, workers, lease, worker = KEYS[1], KEYS[2], tonumber(ARGV[1]), ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', workers, now + tonumber(ARGV[3]), worker)
+-- The removal first: it needs no memory, and lets a script write on in a full Redis (see claim.lua).
 redis.call('ZREMRANGEBYSCORE', workers, '-inf', now)
+redis.call('ZADD', workers, now + tonumber(ARGV[3]), worker)
 local held = 0
 for i = 4, #ARGV do
   local in_progress = 'arq:in-progress:' .. ARGV[i]

@@ -1,16 +1,18 @@
 -- Queue the texts of one chunk that no job embeds yet; join the jobs that embed the others.
 --
 -- KEYS  queue, wake list, admitted counter, workers
--- ARGV  job id without its count, function, reply list, deadline (ms), limit of admitted texts,
+-- ARGV  job id without its count, function, reply list, time to wait (ms), limit of admitted texts,
 --       job TTL (ms), flight TTL (ms), flight key prefix, then digest, text, digest, text, ...
--- Reply {'ok', owner job of each text ...} | {'overloaded', texts admitted} | {'no workers'}
+-- Reply {'ok', owner job of each text, or 'done' if it was cached a moment ago ...} | {'overloaded', texts admitted} | {'no workers'}
 --
 -- One script, so that between "nobody embeds it" and "it is queued" no other API process can act.
 local queue, wake, admitted, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local func, reply_list, deadline = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local func, reply_list = ARGV[2], ARGV[3]
 local limit, job_ttl, flight_ttl, flight_prefix = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Deadlines are on this server's clock: those of the machines around it differ.
+local deadline = now + tonumber(ARGV[4])
 
 local function wait_for(job)
   local key = 'waiters:' .. job
@@ -26,7 +28,9 @@ end
 local reply, joined, digests, texts = {'ok'}, {}, {}, {}
 for i = 9, #ARGV, 2 do
   local owner = redis.call('GET', flight_prefix .. ARGV[i])
-  if owner and redis.call('ZSCORE', queue, owner) then
+  if owner == 'done' then
+    reply[#reply + 1] = owner
+  elseif owner and redis.call('ZSCORE', queue, owner) then
     joined[owner] = true
     reply[#reply + 1] = owner
   else
