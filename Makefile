@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format demo-corpus clean bench-queue bench-retrieve
+.PHONY: help demo test check format demo-corpus clean bench-queue bench-retrieve bench-search bench-start
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,12 @@ bench-queue: $(VENV)/installed ## round trip of a job on an idle system, and wha
 
 bench-retrieve: $(VENV)/installed ## latency of warm /retrieve requests
 	$(BIN)/python -m benchmarks.retrieve
+
+bench-search: $(VENV)/installed ## exact search against the old server's algorithm
+	$(BIN)/python -m benchmarks.search
+
+bench-start: $(VENV)/installed ## time to ready and memory of API processes
+	$(BIN)/python -m benchmarks.start
 
 demo-corpus: ## pack shared/demo/premises into the archive that the server reads
 	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --format=ustar \

@@ -1,8 +1,8 @@
 """Exact inner-product search over a subset of the premises, with FAISS.
 
-A score is the float32 inner product as `inner_products` computes it, whatever path found the premise. Sums in another
-order differ in the last bits, so searches propose and `inner_products` decides: the answer is the same bytes for the
-quantised scan, the full scan and the gathered scan, and a text scores the same as indexed and as new premise.
+A score is the float32 inner product as `inner_products` computes it, whatever path found the premise. The
+quantised index only says which premises can be among the best, with proof; so the answer is the same bytes as scoring
+every accessible premise, and a text scores the same as indexed and as new premise.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,6 @@ Vectors = NDArray[np.float32]
 
 SUM_ERROR = 1e-5
 """Two float32 sums of 768 products of unit vectors differ by less: each is off by at most d/16 * 2^-24 * 2."""
-SPARE = 16
-"""Proposals beyond k, so that `inner_products` rarely finds one missing."""
 GATHER_SHARE = 0.04
 """Below this share of accessible premises, reading exactly those rows beats scanning all of them in eight bits."""
 LEAST_CANDIDATES = 256
@@ -56,9 +54,9 @@ class PremiseIndex:
         self._rows: Vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
         self._quantised = quantised
         self.certified = 0
-        """Searches that the quantised scan answered; for the metrics."""
-        self.scanned = 0
-        """Searches that needed the full scan after it."""
+        """Searches that one quantised scan answered; for the metrics."""
+        self.widened = 0
+        """Searches that needed a second one for all candidates that the first could not rule out."""
 
     @classmethod
     def of(cls, rows: Vectors) -> "PremiseIndex":
@@ -81,30 +79,18 @@ class PremiseIndex:
         if k == 0:
             return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
         if accessible.count <= max(k, GATHER_SHARE * len(self)):
-            return self._exact(state, faiss.IDSelectorArray(accessible.ids()), accessible.count, k)
+            return self._best(state, accessible.ids(), k)
         selector = accessible.selector()
         wanted = min(accessible.count, max(LEAST_CANDIDATES, CANDIDATES_PER_K * k))
-        candidates = self._quantised.candidates(state, selector, wanted)
-        ids = np.sort(candidates.ids)  # in the order of memory: twice as fast
-        hits = self._best(state, ids, k)
-        if len(ids) == accessible.count or hits.scores[-1] > candidates.rest_at_most + SUM_ERROR:
+        ids, rest_at_most = self._quantised.best(state, selector, wanted)
+        hits = self._best(state, np.sort(ids), k)  # in the order of memory: twice as fast
+        if len(ids) == accessible.count or hits.scores[-1] > rest_at_most + SUM_ERROR:
             self.certified += 1
             return hits
-        self.scanned += 1
-        return self._exact(state, selector, accessible.count, k)
-
-    def _exact(self, state: Vector, selector: "faiss.IDSelector", count: int, k: int) -> Hits:
-        """The k best of the `count` selected, by `inner_products`."""
-        params = faiss.SearchParameters(sel=selector)
-        query = state.reshape(1, -1)
-        wide = min(count, k + SPARE + k // 8)
-        proposed, ids = self._flat.search(query, wide, params=params)
-        hits = self._best(state, ids[0], k)
-        if wide < count and not hits.scores[-1] > proposed[0, -1] + SUM_ERROR:
-            # Some that were not proposed score so close to the last one that only `inner_products` can tell.
-            _, _, ids = self._flat.range_search(query, float(hits.scores[-1]) - 2 * SUM_ERROR, params=params)
-            return self._best(state, ids, k)
-        return hits
+        # Some that were left out may be better than the last hit. All that can be lie above it, less the error.
+        self.widened += 1
+        ids = self._quantised.at_least(state, selector, float(hits.scores[-1]) - SUM_ERROR)
+        return self._best(state, ids, k)
 
     def _best(self, state: Vector, ids: NDArray[np.int64], k: int) -> Hits:
         scores = inner_products(state, self._rows, ids)

@@ -21,16 +21,8 @@ Vectors = NDArray[np.float32]
 
 LEVELS = 127
 ROWS_AT_A_TIME = 16_384
-STEP_QUANTILE = 0.99999
-"""Of the components' sizes; the few beyond are clipped, and the error bound includes that."""
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Premise ids, best first by rounded score, and how high any premise left out can score."""
-
-    ids: NDArray[np.int64]
-    rest_at_most: float
+HEADROOM = 1.05
+"""Over the largest component of a sample; the few rows beyond are clipped, and the error bound includes that."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +58,45 @@ class QuantisedIndex:
         self._index = index
         self._rounding = rounding
 
-    def candidates(self, state: Vector, selector: "faiss.IDSelector", count: int) -> Candidates:
-        """The `count` best by rounded score among the selected."""
+    def best(self, state: Vector, selector: "faiss.IDSelector", count: int) -> tuple[NDArray[np.int64], float]:
+        """Premise ids of the `count` best by rounded score among the selected, and how high any other can score."""
+        query = self._rounded(state)
+        scores, ids = self._index.search(query.whole, count, params=faiss.SearchParameters(sel=selector))
+        found = ids[0] >= 0
+        rest_at_most = query.centre + query.step * float(scores[0, -1]) + query.error if found.all() else -np.inf
+        return ids[0][found], rest_at_most
+
+    def at_least(self, state: Vector, selector: "faiss.IDSelector", score: float) -> NDArray[np.int64]:
+        """Premise ids of the selected that may score at least `score`; every one that does is among them."""
+        query = self._rounded(state)
+        # range_search returns what is strictly above; scores are whole numbers.
+        threshold = np.ceil((score - query.error - query.centre) / query.step) - 1
+        _, _, ids = self._index.range_search(query.whole, float(threshold), params=faiss.SearchParameters(sel=selector))
+        return np.sort(ids)
+
+    def _rounded(self, state: Vector) -> "_Query":
         rounding = self._rounding
         rotated = rounding.rotation @ state
         step = float(np.abs(rotated).max()) / LEVELS or 1.0
         # faiss cuts a query's fractions off, so it gets none.
         whole = np.rint(rotated / step)
-        scores, ids = self._index.search(whole.reshape(1, -1), count, params=faiss.SearchParameters(sel=selector))
-        found = ids[0] >= 0
-        query_error = float(np.linalg.norm(rotated - step * whole))
-        bound = float(np.linalg.norm(state)) * rounding.row_error + query_error * rounding.row_length
-        centre = float(state @ rounding.mean)
-        rest = -np.inf if not found.all() else centre + float(scores[0, -1]) * step * rounding.step + bound
-        return Candidates(ids[0][found], rest)
+        off = float(np.linalg.norm(rotated - step * whole))
+        return _Query(
+            whole=whole.reshape(1, -1),
+            step=step * rounding.step,
+            centre=float(state @ rounding.mean),
+            error=float(np.linalg.norm(state)) * rounding.row_error + off * rounding.row_length,
+        )
+
+
+@dataclass(frozen=True)
+class _Query:
+    """A state as the rounded rows are asked for it: score = centre + step * (whole . row) +- error."""
+
+    whole: Vectors
+    step: float
+    centre: float
+    error: float
 
 
 def quantise(rows: Vectors) -> tuple["faiss.IndexScalarQuantizer", Rounding]:
@@ -90,7 +107,7 @@ def quantise(rows: Vectors) -> tuple["faiss.IndexScalarQuantizer", Rounding]:
     random = np.random.default_rng(0).standard_normal((dimension, dimension))
     rotation = np.ascontiguousarray(np.linalg.qr(random)[0], dtype=np.float32)
     sample = (rows[:: max(1, count // ROWS_AT_A_TIME)] - mean) @ rotation.T
-    step = float(np.quantile(np.abs(sample), STEP_QUANTILE)) / LEVELS or 1.0
+    step = HEADROOM * float(np.abs(sample).max()) / LEVELS or 1.0
     index = faiss.IndexScalarQuantizer(
         dimension, faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.METRIC_INNER_PRODUCT
     )

@@ -101,7 +101,7 @@ def role_env(directory: Path, **settings: str) -> dict[str, str]:
     return {**os.environ, **demo_environment(), "DATA_DIR": str(directory / "data"), **settings}
 
 
-def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = START_S) -> None:
     def ready() -> bool:
         assert process.poll() is None, f"the API stopped:\n{log.read_text()}"
         try:
@@ -109,7 +109,7 @@ def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], log: Path)
         except httpx.TransportError:
             return False
 
-    wait_for(ready, "the API", START_S)
+    wait_for(ready, "the API", seconds)
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
