@@ -126,7 +126,7 @@ def main() -> None:
             }  # fmt: skip
             worker = [sys.executable, "-m", "benchmarks.synthetic", str(directory / "bases.npy")]
             env["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
-            with running(worker, env, log), running([sys.executable, "-m", "api"], env, log) as api:
+            with running(worker, env, log), running([sys.executable, "-P", "-m", "api"], env, log) as api:
                 url = f"http://127.0.0.1:{port}"
                 wait_until_ready(url, api, log)
                 lines = []

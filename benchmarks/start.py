@@ -56,7 +56,7 @@ def main() -> None:
         def start() -> tuple[float, int]:
             port = free_port()
             begun = time.perf_counter()
-            process = stack.enter_context(running([sys.executable, "-m", "api"], {**env, "PORT": str(port)}, log))
+            process = stack.enter_context(running([sys.executable, "-P", "-m", "api"], {**env, "PORT": str(port)}, log))
             wait_until_ready(f"http://127.0.0.1:{port}", process, log, 600)
             ready = time.perf_counter() - begun
             for i in range(20):

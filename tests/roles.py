@@ -12,7 +12,7 @@ from tests.servers import running, wait_until_ready
 
 @contextmanager
 def worker_process(env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with running([sys.executable, "-m", "worker"], env, log) as process:
+    with running([sys.executable, "-P", "-m", "worker"], env, log) as process:
         yield process
 
 
@@ -23,7 +23,7 @@ def api_process(
     """An API process on a free port and its base URL; waits for it to be ready unless told not to."""
     port = free_port()
     base_url = f"http://127.0.0.1:{port}"
-    with running([sys.executable, "-m", "api"], {**env, "HOST": "127.0.0.1", "PORT": str(port)}, log) as process:
+    with running([sys.executable, "-P", "-m", "api"], {**env, "HOST": "127.0.0.1", "PORT": str(port)}, log) as process:
         if ready:
             wait_until_ready(base_url, process, log)
         yield process, base_url
@@ -32,7 +32,7 @@ def api_process(
 def refusal(role: str, env: Mapping[str, str], directory: Path) -> str:
     """The one sentence with which a role ends that cannot start."""
     ended = subprocess.run(
-        [sys.executable, "-m", role],
+        [sys.executable, "-P", "-m", role],
         env={**env, "HOST": "127.0.0.1", "PORT": str(free_port())},
         cwd=directory,
         capture_output=True,

@@ -90,7 +90,7 @@ def stack(directory: Path, **settings: str) -> Iterator[Stack]:
         env = role_env(
             directory, REDIS_URL=queue.url, CACHE_REDIS_URL=cache.url, PORT=str(port), HOST="127.0.0.1", **settings
         )
-        worker, api = [sys.executable, "-m", "worker"], [sys.executable, "-m", "api"]
+        worker, api = [sys.executable, "-P", "-m", "worker"], [sys.executable, "-P", "-m", "api"]
         with running(worker, env, log), running(api, env, log) as process:
             wait_until_ready(f"http://127.0.0.1:{port}", process, log)
             yield Stack(f"http://127.0.0.1:{port}", env, queue, cache, log)

@@ -87,7 +87,7 @@ def test_a_build_that_was_interrupted_is_made_again(
 def test_processes_that_start_at_once_build_once_and_share_a_port(served: Stack, tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "api.log"
     env = {**served.env, "PORT": str(port), "API_PROCESSES": "3", "DATA_DIR": str(tmp_path / "data")}
-    with running([sys.executable, "-m", "api"], env, log) as process:
+    with running([sys.executable, "-P", "-m", "api"], env, log) as process:
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, process, log)
         wait_for(lambda: log.read_text().count(" ready, with embeddings") == 3, "all three", 60)
@@ -105,7 +105,7 @@ def test_processes_that_start_at_once_build_once_and_share_a_port(served: Stack,
 def test_several_processes_stop_with_status_0(served: Stack, tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "api.log"
     env = {**served.env, "PORT": str(port), "API_PROCESSES": "2"}
-    with running([sys.executable, "-m", "api"], env, log) as process:
+    with running([sys.executable, "-P", "-m", "api"], env, log) as process:
         wait_until_ready(f"http://127.0.0.1:{port}", process, log)
         process.terminate()
         assert process.wait(30) == 0
@@ -114,7 +114,7 @@ def test_several_processes_stop_with_status_0(served: Stack, tmp_path: Path) -> 
 def test_several_processes_that_cannot_start_are_one_failure(served: Stack, tmp_path: Path) -> None:
     env = {**served.env, "PORT": str(free_port()), "API_PROCESSES": "2", "DATA_REPO": str(tmp_path / "nowhere")}
     done = subprocess.run(
-        [sys.executable, "-m", "api"], env=env, capture_output=True, text=True, timeout=60, cwd=tmp_path
+        [sys.executable, "-P", "-m", "api"], env=env, capture_output=True, text=True, timeout=60, cwd=tmp_path
     )
     assert done.returncode == 1
     assert "nowhere is not a directory" in done.stderr

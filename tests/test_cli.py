@@ -79,7 +79,7 @@ def children_by_role(launcher: int) -> dict[str, psutil.Process]:
         ("--help", "Premise selection server for Lean"),
         ("serve --help", "Run everything on this machine"),
         ("demo --help", "small bundled corpus and model"),
-        ("api --help", "Run one API process"),
+        ("api --help", "Run the API"),
         ("worker --help", "Run one worker process"),
     ],
 )

@@ -19,7 +19,7 @@ def another_api(served: Stack, directory: Path, *, ready: bool = True, **setting
     port, log = free_port(), directory / "api.log"
     env = {**served.env, "PORT": str(port), **settings}
     with (
-        running([sys.executable, "-m", "api"], env, log) as process,
+        running([sys.executable, "-P", "-m", "api"], env, log) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         if ready:
