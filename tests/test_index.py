@@ -17,7 +17,7 @@ from worker.encoder import TorchEncoder
 
 Vectors = NDArray[np.float32]
 
-COUNT, DIMENSION = 6_000, 64
+COUNT, DIMENSION = 20_000, 32  # more than MOST_CANDIDATES, so that every path is taken
 
 
 def unit(rows: NDArray[np.floating[Any]]) -> Vectors:
@@ -108,7 +108,7 @@ def test_bitwise_equal_on_embeddings_of_real_text(
         assert (hits.ids.tolist(), hits.scores.tobytes()) == obvious(state, many, mask, k)
 
 
-def test_one_scan_answers_where_scores_spread_and_a_second_where_they_do_not() -> None:
+def test_a_scan_answers_where_scores_spread_and_collecting_where_they_do_not() -> None:
     loose, tight = PremiseIndex.of(DATA["loose"]), PremiseIndex.of(DATA["nearly equal"])
     everything = Accessible.of(np.ones(COUNT, np.bool_))
     for i in range(20):
