@@ -1,8 +1,12 @@
 """The queue's promises over a real Redis: single-flight, priorities, losses, limits, nothing left behind."""
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from shared import redis_keys
 from shared.errors import DeadlinePassed, Overloaded, TextFailed, Unavailable
 from shared.reply import encode_reply
 from tests.queue_system import FINGERPRINT, Work, embedder, vector_of, worker
-from tests.servers import RedisServer
+from tests.servers import RedisServer, running
 
 TEXTS = [f"theorem t{i} : x = x" for i in range(200)]
 
@@ -317,3 +321,27 @@ def test_reruns_without_a_death_do_not_fail_a_text(redis_instance: RedisServer) 
                 assert np.allclose((await waiting)[0], vector_of("x"))
 
     asyncio.run(run())
+
+
+def test_what_a_killed_worker_held_is_done_by_another_within_2_seconds(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work()
+    command = [sys.executable, "-m", "tests.slow_worker", url, "victim", "60"]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+
+    async def run(victim: "subprocess.Popen[bytes]") -> float:
+        async with embedder(url) as e:
+            with redis_instance.client() as client:
+                while not client.zcard(redis_keys.workers(FINGERPRINT)):
+                    await asyncio.sleep(0.05)
+                waiting = asyncio.create_task(e.embed(["x"], "premises", 30))
+                while not list(client.scan_iter("arq:in-progress:*")):
+                    await asyncio.sleep(0.05)
+            async with worker(url, work, name="heir"):
+                victim.kill()
+                killed = time.monotonic()
+                assert np.allclose((await waiting)[0], vector_of("x"))
+                return time.monotonic() - killed
+
+    with running(command, env) as victim:
+        assert asyncio.run(run(victim)) < 2
+    assert work.embedded == {"x": 1}
