@@ -22,7 +22,7 @@ SUM_ERROR = 1e-5
 GATHER_SHARE = 0.02
 """Up to this share of accessible premises, reading exactly those rows is as fast as scanning in eight bits."""
 LEAST_CANDIDATES = 1_024
-"""Of the first scan. Four times fewer save a hundredth of the time, and are certified less often."""
+"""Of the first scan. Fewer save little of its time and are certified less often (docs/benchmarks.md)."""
 CANDIDATES_PER_K = 4
 MOST_CANDIDATES = 16_384
 """Of the second scan, for queries whose best scores lie close together."""
