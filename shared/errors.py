@@ -19,10 +19,6 @@ class BadInput(PremiseServerError):
     status = 422
 
 
-class NotServed(PremiseServerError):
-    status = 404
-
-
 class BodyTooLarge(PremiseServerError):
     status = 413
 
