@@ -75,8 +75,8 @@ class AccessibleSets:
 def accessible_mask(corpus: Corpus, context: Context) -> PremiseMask:
     """What is accessible, less what is not visible if the caller is in the module system."""
     mask = accessible_premises(corpus, read_names(context.imported_modules), read_names(context.local_premises))
-    visible = visible_premises(corpus, read_names(context.imported_all_modules))
-    return mask & visible if context.caller_in_module_system else mask
+    imported_all = read_names(context.imported_all_modules)  # also where it changes nothing: a malformed one is refused
+    return mask & visible_premises(corpus, imported_all) if context.caller_in_module_system else mask
 
 
 def accessible_premises(corpus: Corpus, imported_modules: Names | None, local_premises: Names | None) -> PremiseMask:

@@ -170,12 +170,16 @@ class Embedder:
             stop_if_cancelled()
             try:
                 async for reply in self._queue.replies():
-                    self._land(reply)
+                    self._land_safely(reply)
             except (RedisError, OSError) as error:
                 logger.warning("cannot hear replies, trying again: %s", error)
                 await asyncio.sleep(0.1)
-            except Exception:  # whatever came, the next reply must be heard
-                logger.exception("a reply could not be taken")
+
+    def _land_safely(self, reply: Reply) -> None:
+        try:
+            self._land(reply)
+        except Exception:  # whatever came, the next reply must be heard, also of those read together with this one
+            logger.exception("a reply could not be taken")
 
     def _land(self, reply: Reply) -> None:
         for digest, row in zip(reply.digests, reply.rows(self._dimension), strict=True):

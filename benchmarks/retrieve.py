@@ -9,8 +9,6 @@ accessible premises into a set, the set into a list of ids, `IDSelectorArray`, f
 
 import asyncio
 import os
-import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -23,11 +21,8 @@ from rich.console import Console
 from api.corpus import Corpus, build_corpus
 from api.data_repository import read_archive
 from benchmarks.report import p50_p99, print_machine, table
-from benchmarks.synthetic import TextVectors, real_bases, write_data, write_model
-from shared.redis_server import free_port
+from benchmarks.synthetic import TextVectors, synthetic_system
 from shared.reply import Vectors
-from shared.settings import Settings
-from tests.servers import redis_server, running, wait_until_ready
 
 NEW_PREMISES = 2_048
 REQUESTS = 100
@@ -107,36 +102,17 @@ def main() -> None:
     count = int(os.environ.get("PREMISES", "100000"))
     sample = Path(os.environ["SAMPLE"]) if os.environ.get("SAMPLE") else None
     print_machine(console, "faiss-cpu", "fastapi", "uvicorn", "redis")
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        bases = real_bases()
-        np.save(directory / "bases.npy", bases)
-        vectors = TextVectors(bases)
-        settings = Settings.model_validate({"model_name": "synthetic"})
-        premises = write_data(directory / "data", count, vectors, settings, sample)
-        write_model(directory / "model")
-        corpus = build_corpus(read_archive(directory / "data" / "premises.tar.gz"))
-        rows = np.load(next((directory / "data" / "embeddings").iterdir()))
-        with redis_server(directory) as queue, redis_server(directory, cache=True) as cache:
-            port, log = free_port(), directory / "log"
-            env = {
-                **os.environ, "REDIS_URL": queue.url, "CACHE_REDIS_URL": cache.url, "HOST": "127.0.0.1",
-                "PORT": str(port), "DATA_REPO": str(directory / "data"), "DATA_DIR": str(directory / "var"),
-                "MODEL_ID": str(directory / "model"), "MODEL_NAME": "synthetic", "LOG_LEVEL": "WARNING",
-            }  # fmt: skip
-            worker = [sys.executable, "-m", "benchmarks.synthetic", str(directory / "bases.npy")]
-            env["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
-            with running(worker, env, log), running([sys.executable, "-P", "-m", "api"], env, log) as api:
-                url = f"http://127.0.0.1:{port}"
-                wait_until_ready(url, api, log)
-                lines = []
-                for module_system in (False, True):
-                    body = request_body(corpus, module_system)
-                    old = old_server(corpus, rows, vectors, body)
-                    for clients in CLIENTS:
-                        p50, p99, rate = asyncio.run(measure(url, body, clients))
-                        lines.append((module_system, clients, p50, p99, rate, old, old / p50 if clients == 1 else ""))
-    console.print(f"{premises} premises x {rows.shape[1]}, {NEW_PREMISES} cached new premises, k = 16")
+    with synthetic_system(count, sample) as system, system.api() as (url, _):
+        corpus = build_corpus(read_archive(system.directory / "data" / "premises.tar.gz"))
+        rows = np.load(next((system.directory / "data" / "embeddings").iterdir()))
+        lines = []
+        for module_system in (False, True):
+            body = request_body(corpus, module_system)
+            old = old_server(corpus, rows, system.vectors, body)
+            for clients in CLIENTS:
+                p50, p99, rate = asyncio.run(measure(url, body, clients))
+                lines.append((module_system, clients, p50, p99, rate, old, old / p50 if clients == 1 else ""))
+    console.print(f"{system.premises} premises x {rows.shape[1]}, {NEW_PREMISES} cached new premises, k = 16")
     columns = ("module system", "clients", "p50 ms", "p99 ms", "requests/s", "old algorithm ms", "ratio")
     console.print(table("Warm /retrieve", columns, lines))
 

@@ -9,9 +9,13 @@ embeddings cluster, purely random ones do not, and searches behave differently o
 import asyncio
 import io
 import json
+import os
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -26,12 +30,15 @@ from shared.embedding_cache import EmbeddingCache
 from shared.model_directory import open_model
 from shared.redis_client import connect
 from shared.redis_keys import Priority
+from shared.redis_server import free_port
 from shared.reply import Outcome, Vectors
 from shared.settings import Settings, load_settings
+from tests.servers import redis_server, running, wait_until_ready
 from worker.encoder import TorchEncoder
 from worker.queue_worker import QueueWorker
 
 DIMENSION = 768
+START_S = 600
 MODULES = 1_000
 NOISE = 0.6
 """Length of the noise against a base of length one: cosines within a cluster are near 0.7."""
@@ -115,6 +122,49 @@ def write_model(directory: Path) -> None:
     """The configuration of a 768-wide model; there are no weights, and nothing loads them."""
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps({"hidden_size": DIMENSION, "max_position_embeddings": 512}))
+
+
+@dataclass(frozen=True)
+class SyntheticSystem:
+    """Two Redis servers and the worker, running; API processes are the benchmark's to start."""
+
+    directory: Path
+    vectors: TextVectors
+    premises: int
+    env: dict[str, str]
+    log: Path
+
+    @contextmanager
+    def api(self) -> Iterator[tuple[str, int]]:
+        """Base URL and process id of one more API process, ready."""
+        port = free_port()
+        with running([sys.executable, "-P", "-m", "api"], {**self.env, "PORT": str(port)}, self.log) as process:
+            wait_until_ready(f"http://127.0.0.1:{port}", process, self.log, START_S)
+            yield f"http://127.0.0.1:{port}", process.pid
+
+
+@contextmanager
+def synthetic_system(count: int, sample: Path | None = None) -> Iterator[SyntheticSystem]:
+    """Data of about `count` premises and everything but the API, in a folder that goes with the block."""
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        bases = real_bases()
+        np.save(directory / "bases.npy", bases)
+        vectors = TextVectors(bases)
+        settings = Settings.model_validate({"model_name": "synthetic"})
+        premises = write_data(directory / "data", count, vectors, settings, sample)
+        write_model(directory / "model")
+        log = directory / "log"
+        with redis_server(directory) as queue, redis_server(directory, cache=True) as cache:
+            env = {
+                **os.environ, "REDIS_URL": queue.url, "CACHE_REDIS_URL": cache.url, "HOST": "127.0.0.1",
+                "DATA_REPO": str(directory / "data"), "DATA_DIR": str(directory / "var"), "LOG_LEVEL": "WARNING",
+                "MODEL_ID": str(directory / "model"), "MODEL_NAME": "synthetic",
+                "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            }  # fmt: skip
+            worker = [sys.executable, "-m", "benchmarks.synthetic", str(directory / "bases.npy")]
+            with running(worker, env, log):
+                yield SyntheticSystem(directory, vectors, premises, env, log)
 
 
 async def run_worker(bases: Path) -> None:
