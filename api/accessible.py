@@ -1,8 +1,7 @@
 """Which premises a request may be answered with: sets of premise ids, remembered by how they were asked for."""
 
+import asyncio
 from dataclasses import dataclass
-from hashlib import sha256
-from threading import Lock
 
 import faiss
 import numpy as np
@@ -31,12 +30,19 @@ class Accessible:
     def of(cls, mask: PremiseMask) -> "Accessible":
         return cls(np.packbits(mask, bitorder="little"), int(np.count_nonzero(mask)), len(mask))
 
-    def ids(self) -> NDArray[np.int64]:
-        """Ascending."""
-        return np.flatnonzero(np.unpackbits(self.bits, count=self.size, bitorder="little"))
+    def ids(self, among: range) -> NDArray[np.int64]:
+        """Those in a range that starts at a multiple of eight; ascending."""
+        bits = np.unpackbits(self._bits(among), count=len(among), bitorder="little")
+        return np.flatnonzero(bits) + among.start
 
-    def selector(self) -> "faiss.IDSelector":
-        return faiss.IDSelectorBitmap(self.bits)
+    def selector(self, among: range) -> "faiss.IDSelector":
+        """Of a range that starts at a multiple of eight, counted from its start."""
+        return faiss.IDSelectorBitmap(self._bits(among))
+
+    def counts(self, block: int) -> NDArray[np.int64]:
+        """How many are in each block of `block` ids, a multiple of eight."""
+        starts = np.arange(0, len(self.bits), block // 8)
+        return np.add.reduceat(np.bitwise_count(self.bits), starts, dtype=np.int64)
 
     def without(self, ids: NDArray[np.int64]) -> "Accessible":
         """The set less some ids, each named once."""
@@ -47,6 +53,9 @@ class Accessible:
         np.bitwise_and.at(bits, present >> 3, ~(1 << (present & 7)).astype(np.uint8))
         return Accessible(bits, self.count - len(present), self.size)
 
+    def _bits(self, among: range) -> NDArray[np.uint8]:
+        return self.bits[among.start >> 3 : -(-among.stop // 8)]
+
 
 class AccessibleSets:
     """The accessible sets of one corpus."""
@@ -54,21 +63,18 @@ class AccessibleSets:
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
         self._sets: LRUCache[bytes, Accessible] = LRUCache(REMEMBERED)
-        self._lock = Lock()
 
-    def of(self, context: Context) -> Accessible:
+    async def of(self, context: Context) -> Accessible:
         """What the request may be answered with, before its new premises override any.
 
         Raises:
             BadInput: one of the lists is malformed.
         """
         key = _key(context)
-        with self._lock:
-            known = self._sets.get(key)
+        known = self._sets.get(key)
         if known is None:
-            known = Accessible.of(accessible_mask(self._corpus, context))
-            with self._lock:
-                self._sets[key] = known
+            known = Accessible.of(await asyncio.to_thread(accessible_mask, self._corpus, context))
+            self._sets[key] = known
         return known
 
 
@@ -132,5 +138,4 @@ def _position(index: int) -> int:
 
 def _key(context: Context) -> bytes:
     lists = (context.imported_modules, context.local_premises, context.imported_all_modules)
-    parts = [sha256(part.json).digest() for part in lists]
-    return b"".join((*parts, bytes([context.caller_in_module_system])))
+    return b"".join((*(part.digest for part in lists), bytes([context.caller_in_module_system])))

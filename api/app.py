@@ -24,14 +24,15 @@ logger = logging.getLogger(__name__)
 
 def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], None]) -> FastAPI:
     """The application; `on_failure` hears of an error that keeps it from ever being ready."""
-    catalog = Catalog(settings)
+    catalog, metrics = Catalog(settings), Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(load())
+        tasks = [asyncio.create_task(load()), asyncio.create_task(metrics.watch_loop())]
         yield
-        loading.cancel()
-        await asyncio.gather(loading, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await catalog.close()
 
     async def load() -> None:
@@ -49,7 +50,6 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    metrics = Metrics()
     app.add_middleware(Timed, metrics=metrics)
     # Added last, so it comes first: all others see the path as the routes have it.
     app.add_middleware(NormalPath, revisions=lambda: {settings.data_revision, catalog.revision} - {""})

@@ -53,8 +53,6 @@ class Catalog:
         self._queue: EmbeddingQueue | None = None
         self._step = "starting"
         self._resources = AsyncExitStack()
-        self._threads = SearchThreads()
-        self._resources.callback(self._threads.close)
 
     async def load(self) -> None:
         """
@@ -78,16 +76,17 @@ class Catalog:
             )
         )
         artifacts = await self._artifacts(model, embedder)
+        threads = SearchThreads(artifacts.index)
+        self._resources.callback(threads.close)
         corpus = artifacts.corpus
         self._served = Served(
             revision=corpus.revision,
             retriever=Retriever(
                 corpus=corpus,
-                index=artifacts.index,
                 embedder=embedder,
                 accessible_sets=AccessibleSets(corpus),
                 new_premises=NewPremiseLists(corpus, embedder, settings.max_new_premises),
-                threads=self._threads,
+                threads=threads,
                 max_k=settings.max_k,
                 timeout_s=settings.request_timeout,
             ),

@@ -1,10 +1,11 @@
-"""Exact inner-product search over a subset of the premises, with FAISS.
+"""Exact inner-product search over subsets of the premises, with FAISS.
 
 A score is the float32 inner product as `inner_products` computes it, whatever path found the premise. The
 quantised index only says which premises can be among the best, with proof; so the answer is the same bytes as scoring
 every accessible premise, and a text scores the same as indexed and as new premise.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import faiss
@@ -12,31 +13,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.accessible import Accessible
-from api.quantised_index import QuantisedIndex, quantise
+from api.quantised_index import BLOCK, Candidates, QuantisedIndex, quantise
 
 Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
+PremiseIds = NDArray[np.int64]
 
 SUM_ERROR = 1e-5
 """Two float32 sums of 768 products of unit vectors differ by less: each is off by at most d/16 * 2^-24 * 2."""
-GATHER_SHARE = 0.02
-"""Up to this share of accessible premises, reading exactly those rows is as fast as scanning in eight bits."""
-LEAST_CANDIDATES = 1_024
-"""Of the first scan. Fewer save little of its time and are certified less often (docs/benchmarks.md)."""
+FEW = 64
+"""Up to so many accessible premises of a block, reading just their rows is as fast as scanning it."""
+LEAST_CANDIDATES = 64
+"""Of a block; fewer save nothing, and leave more blocks to be read again."""
 CANDIDATES_PER_K = 4
-MOST_CANDIDATES = 16_384
-"""Of the second scan, for queries whose best scores lie close together."""
+"""Of all blocks together."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A question to the index: the k best for a state, [d], among the accessible premises."""
+
+    state: Vector
+    accessible: Accessible
+    k: int
 
 
 @dataclass(frozen=True)
 class Hits:
     """Best first; equal scores by premise id."""
 
-    ids: NDArray[np.int64]
+    ids: PremiseIds
     scores: Vector
 
 
-def inner_products(state: Vector, rows: Vectors, ids: NDArray[np.int64]) -> Vector:
+def inner_products(state: Vector, rows: Vectors, ids: PremiseIds) -> Vector:
     """Scores [len(ids)] of those rows of [n, d] with the state, in float32.
 
     FAISS's kernel for one pair of vectors, on each row where it lies: nothing is copied, and a row's sum does not
@@ -53,13 +63,13 @@ class PremiseIndex:
 
     def __init__(self, flat: "faiss.IndexFlatIP", quantised: QuantisedIndex) -> None:
         faiss.omp_set_num_threads(1)  # requests run side by side; splitting one gains little
-        self._flat = flat
+        self._flat = flat  # owns the rows
         self._rows: Vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
         self._quantised = quantised
         self.certified = 0
-        """Searches whose answer a scan proved; for the metrics."""
+        """Searches whose answer the scan proved; for the metrics."""
         self.widened = 0
-        """Searches that had to collect every candidate that could not be ruled out."""
+        """Searches that had to read blocks again, in float32."""
 
     @classmethod
     def of(cls, rows: Vectors) -> "PremiseIndex":
@@ -68,7 +78,7 @@ class PremiseIndex:
         flat.add(np.ascontiguousarray(rows, dtype=np.float32))
         return cls(flat, QuantisedIndex(*quantise(rows)))
 
-    def rows(self, ids: NDArray[np.int64]) -> Vectors:
+    def rows(self, ids: PremiseIds) -> Vectors:
         """Embeddings by premise id, [len(ids), d]."""
         picked: Vectors = self._rows[ids]
         return picked
@@ -76,27 +86,70 @@ class PremiseIndex:
     def __len__(self) -> int:
         return int(self._flat.ntotal)
 
-    def search(self, state: Vector, accessible: Accessible, k: int) -> Hits:
-        """The k premises with the highest scores among the accessible ones."""
-        k = min(k, accessible.count)
-        if k == 0:
-            return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
-        if accessible.count <= max(k, GATHER_SHARE * len(self)):
-            return self._best(state, accessible.ids(), k)
-        selector = accessible.selector()
-        for wanted in (max(LEAST_CANDIDATES, CANDIDATES_PER_K * k), MOST_CANDIDATES):
-            ids, rest_at_most = self._quantised.best(state, selector, min(wanted, accessible.count))
-            hits = self._best(state, np.sort(ids), k)  # in the order of memory: twice as fast
-            if len(ids) == accessible.count or hits.scores[-1] > rest_at_most + SUM_ERROR:
-                self.certified += 1
-                return hits
-        # Too many score almost the same. Those that can be better than the last hit lie above it, less the error; to
-        # collect them all is several times slower, because FAISS does it row by row.
-        self.widened += 1
-        ids = self._quantised.at_least(state, selector, float(hits.scores[-1]) - SUM_ERROR)
-        return self._best(state, ids, k)
+    def search(self, searches: Sequence[Search]) -> list[Hits]:
+        """The answer to each. Together they take less time than one by one: a block is brought from memory once."""
+        scans = [_Scan(search, self._rows, self._quantised) for search in searches]
+        for block in range(len(self._quantised.blocks)):
+            for scan in scans:
+                scan.read(block)
+        hits = [scan.hits() for scan in scans]
+        widened = sum(scan.widened for scan in scans)
+        self.widened += widened
+        self.certified += len(scans) - widened
+        return hits
 
-    def _best(self, state: Vector, ids: NDArray[np.int64], k: int) -> Hits:
-        scores = inner_products(state, self._rows, ids)
-        order = np.lexsort((ids, -scores))[:k]
+
+class _Scan:
+    """One search on its way through the blocks."""
+
+    def __init__(self, search: Search, rows: Vectors, quantised: QuantisedIndex) -> None:
+        self._search = search
+        self._rows = rows
+        self._quantised = quantised
+        self._query = quantised.query(search.state)
+        self._counts = search.accessible.counts(BLOCK).tolist()
+        self._k = min(search.k, search.accessible.count)
+        blocks = max(1, sum(count > 0 for count in self._counts))
+        self._most = max(LEAST_CANDIDATES, -(-CANDIDATES_PER_K * self._k // blocks))
+        self._few: list[PremiseIds] = []
+        """All accessible premises of blocks that have few."""
+        self._found: list[Candidates] = []
+        self._cut: list[tuple[int, float]] = []
+        """Blocks that have more premises than were found there, and how high those can score."""
+        self.widened = False
+
+    def read(self, block: int) -> None:
+        count = self._counts[block] if self._k > 0 else 0
+        if count == 0:
+            return
+        if count <= FEW:
+            self._few.append(self._accessible(block))
+            return
+        rows = self._quantised.blocks[block]
+        selector = self._search.accessible.selector(rows)
+        found = self._quantised.best(block, self._query, selector, min(self._most, count))
+        self._found.append(found)
+        if count > self._most:
+            self._cut.append((block, float(found.at_most[-1])))
+
+    def hits(self) -> Hits:
+        """Once every block was read."""
+        found = np.concatenate([np.empty(0, np.int64), *(part.ids for part in self._found)])
+        at_most = np.concatenate([np.empty(0), *(part.at_most for part in self._found)])
+        # k premises and their scores: what cannot score as high is not among the best.
+        likely = found[np.argpartition(-at_most, self._k - 1)[: self._k]] if len(found) > self._k > 0 else found
+        known = self._scored(np.concatenate([likely, *self._few]))
+        least = known.scores[-1] - SUM_ERROR if len(known.ids) == self._k > 0 else -np.inf
+        again = [block for block, rest_at_most in self._cut if rest_at_most >= least]
+        self.widened = bool(again)
+        possible = [found[at_most >= least], *self._few, *map(self._accessible, again)]
+        return self._scored(np.unique(np.concatenate(possible)))  # sorted: rows are read in the order of memory
+
+    def _scored(self, ids: PremiseIds) -> Hits:
+        """The k best of those ids."""
+        scores = inner_products(self._search.state, self._rows, ids)
+        order = np.lexsort((ids, -scores))[: self._k]
         return Hits(ids[order], scores[order])
+
+    def _accessible(self, block: int) -> PremiseIds:
+        return self._search.accessible.ids(self._quantised.blocks[block])

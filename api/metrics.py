@@ -1,5 +1,6 @@
 """Counters and timings of one API process, for `/metrics`."""
 
+import asyncio
 import time
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
@@ -7,6 +8,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.5)
+LAG_EVERY_S = 0.02
 
 
 class Metrics:
@@ -25,8 +30,22 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._loop_lag = Histogram(
+            "premise_event_loop_lag_seconds",
+            "How late the event loop wakes a task: what a request waits because others are served",
+            buckets=LAG_BUCKETS,
+            registry=self._registry,
+        )
+
     def observe(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, str(status)).observe(seconds)
+
+    async def watch_loop(self) -> None:
+        """Observe the event loop's lag until cancelled."""
+        while True:
+            due = time.perf_counter() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            self._loop_lag.observe(max(0.0, time.perf_counter() - due))
 
     def exposition(self) -> bytes:
         """Every metric in Prometheus' text format."""

@@ -1,13 +1,12 @@
 """The user's own declarations: which are ranked, what they override, their embeddings; remembered by their bytes.
 
 An editor sends the same list with every goal. Parsing it, hashing two thousand texts and collecting their vectors is
-most of a warm request, so the whole outcome is kept under the digest of the list's JSON.
+most of a warm request, so the whole outcome is kept by the digest of the list's JSON.
 """
 
 import asyncio
 import logging
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 from cachetools import LRUCache
@@ -57,12 +56,11 @@ class NewPremiseLists:
             BadInput: no list of `{"name", "decl"}`.
             PremiseServerError: as `Embedder.embed`; a TextFailed says which declaration it was.
         """
-        key = sha256(premises.json).digest()
-        known = self._lists.get(key)
+        known = self._lists.get(premises.digest)
         if known is None:
             known = await self._embedded(premises, timeout_s)
             if known.rows.nbytes < REMEMBERED_BYTES:
-                self._lists[key] = known
+                self._lists[premises.digest] = known
         if known.dropped:
             logger.warning("%d new premises dropped, %d ranked", known.dropped, len(known.names))
         return known

@@ -7,6 +7,7 @@ every goal, so what was made of them is remembered by their bytes, and reading t
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -50,6 +51,12 @@ class UnreadList:
 
     field: str
     json: msgspec.Raw
+    digest: bytes
+    """SHA-256 of the JSON: what was made of the list is remembered by it."""
+
+    @classmethod
+    def of(cls, field: str, json: msgspec.Raw) -> "UnreadList":
+        return cls(field, json, sha256(json).digest())
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,11 @@ class _Body(msgspec.Struct, kw_only=True):
         """
         return Context(
             k=_whole(self.k, "k"),
-            imported_modules=UnreadList("imported_modules", self.imported_modules),
-            local_premises=UnreadList("local_premises", self.local_premises),
-            new_premises=UnreadList("new_premises", self.new_premises),
+            imported_modules=UnreadList.of("imported_modules", self.imported_modules),
+            local_premises=UnreadList.of("local_premises", self.local_premises),
+            new_premises=UnreadList.of("new_premises", self.new_premises),
             caller_in_module_system=_flag(self.caller_in_module_system, "caller_in_module_system"),
-            imported_all_modules=UnreadList("imported_all_modules", self.imported_all_modules),
+            imported_all_modules=UnreadList.of("imported_all_modules", self.imported_all_modules),
         )
 
 
@@ -102,14 +109,14 @@ class BatchBody(_Body, kw_only=True):
 Body = TypeVar("Body", RetrieveBody, BatchBody)
 
 
-def parse_body(body: bytes, kind: type[Body]) -> Body:
+def parse_body(body: bytes, kind: type[Body]) -> tuple[Body, Context]:
     """The request in a JSON body; its lists are not looked into.
 
     Raises:
         BadInput: not JSON, or not of this form; the sentence never repeats the input.
     """
     parsed: Body = _decode(body, kind, "$")
-    return parsed
+    return parsed, parsed.context()
 
 
 def read_names(names: UnreadList) -> Names | None:

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from api.catalog import Catalog
-from api.request import BatchBody, Body, RetrieveBody, parse_body
+from api.request import BatchBody, Body, Context, RetrieveBody, parse_body
 from api.response import LEAN_CLIENT_LIMIT, is_lean_client, json_response, ranked_body
 from shared.errors import BodyTooLarge
 from shared.settings import Settings
@@ -21,7 +21,7 @@ SCHEMA_REFERENCE = "#/components/schemas/{name}"
 def retrieval_routes(settings: Settings, catalog: Catalog) -> APIRouter:
     router = APIRouter()
 
-    async def body_of(request: Request, kind: type[Body]) -> Body:
+    async def parsed(request: Request, kind: type[Body]) -> tuple[Body, Context]:
         body = await _read(request, settings.max_body_bytes)
         if len(body) <= PARSE_INLINE_BYTES:
             return parse_body(body, kind)
@@ -30,8 +30,8 @@ def retrieval_routes(settings: Settings, catalog: Catalog) -> APIRouter:
     @router.post("/retrieve", openapi_extra=_body_reference(RetrieveBody))
     async def retrieve(request: Request) -> Response:
         """The premises most likely to help with a goal, best first."""
-        body = await body_of(request, RetrieveBody)
-        retrieval = await catalog.served.retriever.retrieve([body.state], body.context())
+        body, context = await parsed(request, RetrieveBody)
+        retrieval = await catalog.served.retriever.retrieve([body.state], context)
         limit = LEAN_CLIENT_LIMIT if is_lean_client(request.headers.get("user-agent", "")) else None
         content, truncated = ranked_body(retrieval.ranked[0], limit)
         return json_response(content, {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated})
@@ -39,8 +39,8 @@ def retrieval_routes(settings: Settings, catalog: Catalog) -> APIRouter:
     @router.post("/retrieve/batch", openapi_extra=_body_reference(BatchBody))
     async def retrieve_batch(request: Request) -> Response:
         """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
-        body = await body_of(request, BatchBody)
-        retrieval = await catalog.served.retriever.retrieve(body.states, body.context())
+        body, context = await parsed(request, BatchBody)
+        retrieval = await catalog.served.retriever.retrieve(body.states, context)
         content = b",".join(ranked_body(ranked, None)[0] for ranked in retrieval.ranked)
         return json_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped})
 

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from api.accessible import Accessible, AccessibleSets
 from api.corpus import Corpus
 from api.embedder import Embedder
-from api.index import PremiseIndex
+from api.index import Search
 from api.new_premises import NewPremiseLists, NewPremises
 from api.ranking import Ranked, merge, new_premise_scores
 from api.request import Context
-from api.search_threads import SearchThreads
+from api.search_threads import TOGETHER, SearchThreads
 from shared.errors import DeadlinePassed, TextFailed
 from shared.text_digest import text_digest
 
+Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
 
 
@@ -35,7 +36,6 @@ class Retriever:
     """Answers requests against one corpus."""
 
     corpus: Corpus
-    index: PremiseIndex
     embedder: Embedder
     accessible_sets: AccessibleSets
     new_premises: NewPremiseLists
@@ -56,7 +56,7 @@ class Retriever:
                 # Both kinds of text wait for workers side by side; meanwhile the accessible set is made.
                 state_rows = group.create_task(self._embed_states(states if k > 0 else ()))
                 new_premises = group.create_task(self.new_premises.of(context.new_premises, self.timeout_s))
-                accessible = group.create_task(self.threads.run(self.accessible_sets.of, context))
+                accessible = group.create_task(self.accessible_sets.of(context))
         except ExceptionGroup as errors:
             # The one that ended the group; the others were only cancelled, or failed in the same moment.
             raise errors.exceptions[0] from None
@@ -64,9 +64,13 @@ class Retriever:
         if k <= 0:
             return Retrieval([[] for _ in states], new.dropped)
         among = accessible.result().without(new.overridden)
+        ranked: list[Ranked] = []
         try:
             async with asyncio.timeout(give_up - time.monotonic()):
-                ranked = [await self.threads.run(self._rank, row, among, new, k) for row in state_rows.result()]
+                rows = state_rows.result()
+                for start in range(0, len(rows), TOGETHER):
+                    part = rows[start : start + TOGETHER]
+                    ranked += await asyncio.gather(*(self._ranked(row, among, new, k) for row in part))
         except TimeoutError:
             raise DeadlinePassed(f"The search did not end within {self.timeout_s:g} s; try again.") from None
         return Retrieval(ranked, new.dropped)
@@ -79,7 +83,10 @@ class Retriever:
             place = "The state" if len(states) == 1 else f"State {at} (counted from 0)"
             raise TextFailed(f"{place}: {error}.") from None
 
-    def _rank(self, state: NDArray[np.float32], accessible: Accessible, new: NewPremises, k: int) -> Ranked:
-        indexed = self.index.search(state, accessible, k)
-        scores = new_premise_scores(state, new.rows)
+    async def _ranked(self, state: Vector, accessible: Accessible, new: NewPremises, k: int) -> Ranked:
+        # Side by side: either reads megabytes, and neither holds Python's lock.
+        indexed, scores = await asyncio.gather(
+            self.threads.search(Search(state, accessible, k)),
+            asyncio.to_thread(new_premise_scores, state, new.rows),
+        )
         return merge(indexed, self.corpus.names, scores, new.names, k)

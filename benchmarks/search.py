@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from api.accessible import Accessible
-from api.index import PremiseIndex
+from api.index import PremiseIndex, Search
 from api.quantised_index import QuantisedIndex, quantise
 from benchmarks.report import print_machine, table
 from benchmarks.synthetic import DIMENSION, NOISE, real_bases
@@ -89,8 +89,8 @@ def measure(count: int, bases: Vectors) -> list[tuple[object, ...]]:
         accessible = Accessible.of(mask)
         for k in KS:
             certified, widened = index.certified, index.widened
-            index.search(states[0], accessible, k)
-            ours = times_ms(lambda i: index.search(states[i], accessible, k), QUERIES)  # noqa: B023  # called at once
+            index.search([Search(states[0], accessible, k)])
+            ours = times_ms(lambda i: index.search([Search(states[i], accessible, k)]), QUERIES)  # noqa: B023  # called at once
             certified, widened = index.certified - certified, index.widened - widened
             share = f"{certified / (certified + widened):.0%}" if certified + widened else "gathered"
             old = times_ms(lambda i: old_search(names, ids, flat, mask, states[i], k), OLD_RUNS)  # noqa: B023

@@ -158,7 +158,7 @@ def test_accessible_is_the_union_of_modules_and_local_premises_or_all(
 ) -> None:
     corpus, model = corpus_and_model(data)
     fields = {"state": "", "k": 1, "imported_modules": imported, "local_premises": local}
-    context = parse_body(json.dumps(fields).encode(), RetrieveBody).context()
+    context = parse_body(json.dumps(fields).encode(), RetrieveBody)[1]
     mask = accessible_premises(corpus, read_names(context.imported_modules), read_names(context.local_premises))
     assert ids(mask) == model.accessible(imported, local)
 
@@ -170,7 +170,7 @@ def test_visible_is_what_is_theorem_or_exposed_or_imported_all_or_outside_the_mo
 ) -> None:
     corpus, model = corpus_and_model(data)
     fields = {"state": "", "k": 1, "imported_all_modules": imported_all}
-    context = parse_body(json.dumps(fields).encode(), RetrieveBody).context()
+    context = parse_body(json.dumps(fields).encode(), RetrieveBody)[1]
     assert ids(visible_premises(corpus, read_names(context.imported_all_modules))) == model.visible(imported_all)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from api.accessible import Accessible
 from api.artifacts import artifacts_directory, build, is_whole, open_artifacts
 from api.corpus import Corpus
-from api.index import PremiseIndex
+from api.index import PremiseIndex, Search
 from shared.redis_server import free_port
 from tests.servers import Stack, running, wait_for, wait_until_ready
 
@@ -47,7 +47,8 @@ def test_what_is_read_back_is_what_was_built(built: Path, demo_corpus: Corpus, r
     assert json.loads(artifacts.premises_body.plain) == demo_corpus.wire_names
     everything = Accessible.of(np.ones(len(rows), np.bool_))
     for state in rows[:5]:
-        mapped, fresh = (index.search(state, everything, 40) for index in (artifacts.index, PremiseIndex.of(rows)))
+        search = Search(state, everything, 40)
+        (mapped,), (fresh,) = (index.search([search]) for index in (artifacts.index, PremiseIndex.of(rows)))
         assert mapped.ids.tolist() == fresh.ids.tolist()
         assert mapped.scores.tobytes() == fresh.scores.tobytes()
 

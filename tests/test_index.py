@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from api.accessible import Accessible
 from api.corpus import Corpus
-from api.index import PremiseIndex, inner_products
+from api.index import FEW, Hits, PremiseIndex, Search, inner_products
+from api.quantised_index import BLOCK
 from shared.model_directory import ModelDirectory
 from shared.settings import Settings
 from worker.encoder import TorchEncoder
 
 Vectors = NDArray[np.float32]
 
-COUNT, DIMENSION = 20_000, 32  # more than MOST_CANDIDATES, so that every path is taken
+COUNT, DIMENSION = 20_000, 32  # several blocks, the last one shorter
 
 
 def unit(rows: NDArray[np.floating[Any]]) -> Vectors:
@@ -65,6 +66,10 @@ def indices() -> dict[str, PremiseIndex]:
     return {name: PremiseIndex.of(rows) for name, rows in DATA.items()}
 
 
+def bytes_of(hits: Hits) -> tuple[list[int], bytes]:
+    return hits.ids.tolist(), hits.scores.tobytes()
+
+
 def obvious(state: Vectors, rows: Vectors, mask: NDArray[np.bool_], k: int) -> tuple[list[int], bytes]:
     """Score everything, sort, cut."""
     ids = np.flatnonzero(mask)
@@ -77,45 +82,63 @@ def obvious(state: Vectors, rows: Vectors, mask: NDArray[np.bool_], k: int) -> t
 @given(
     name=st.sampled_from(sorted(DATA)),
     seed=st.integers(0, 2**32 - 1),
-    share=st.sampled_from([1.0, 0.99, 0.5, 0.06, 0.02, 0.0005, 0.0]),
+    shares=st.lists(st.sampled_from([1.0, 0.99, 0.5, 0.06, 0.02, 0.0005, 0.0]), min_size=1, max_size=4),
     k=st.sampled_from([1, 2, 16, 256, 1024, COUNT, COUNT + 5]),
     own=st.booleans(),
+    by_module=st.booleans(),
 )
 def test_bitwise_equal_to_scoring_everything(
-    indices: dict[str, PremiseIndex], name: str, seed: int, share: float, k: int, own: bool
+    indices: dict[str, PremiseIndex], name: str, seed: int, shares: list[float], k: int, own: bool, by_module: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     rows = DATA[name]
-    state = rows[rng.integers(COUNT)].copy() if own else unit(rng.standard_normal((1, DIMENSION)))[0]
-    mask = rng.random(COUNT) < share
-    hits = indices[name].search(state, Accessible.of(mask), k)
-    assert (hits.ids.tolist(), hits.scores.tobytes()) == obvious(state, rows, mask, k)
+    states = [rows[i].copy() for i in rng.integers(COUNT, size=len(shares))]
+    if not own:
+        states = list(unit(rng.standard_normal((len(shares), DIMENSION))))
+    # Premises of one module stand together: whole blocks are then not accessible.
+    module = np.arange(COUNT) // 500 if by_module else np.arange(COUNT)
+    masks = [(rng.random(COUNT) < share)[module] for share in shares]
+    searches = [Search(state, Accessible.of(mask), k) for state, mask in zip(states, masks, strict=True)]
+    for hits, state, mask in zip(indices[name].search(searches), states, masks, strict=True):
+        assert bytes_of(hits) == obvious(state, rows, mask, k)
+
+
+@pytest.fixture(scope="module")
+def embeddings(demo_corpus: Corpus, model: ModelDirectory, demo_settings: Settings) -> Vectors:
+    encoder = TorchEncoder(model, demo_settings)
+    return encoder.embed(encoder.tokenize([text[:200] for text in demo_corpus.texts[::2]]))
 
 
 @pytest.mark.parametrize("k", [1, 16, 200, 1024])
-def test_bitwise_equal_on_embeddings_of_real_text(
-    demo_corpus: Corpus, model: ModelDirectory, demo_settings: Settings, k: int
-) -> None:
-    encoder = TorchEncoder(model, demo_settings)
-    rows = encoder.embed(encoder.tokenize([text[:200] for text in demo_corpus.texts[::2]]))
+def test_bitwise_equal_on_embeddings_of_real_text(embeddings: Vectors, k: int) -> None:
+    rows = embeddings
     # Many copies with a little noise: enough rows for the quantised path to be the one that answers.
     rng = np.random.default_rng(k)
     many = unit(np.tile(rows, (15, 1)) + 0.02 * rng.standard_normal((15 * len(rows), rows.shape[1])))
     index = PremiseIndex.of(many)
     mask = rng.random(len(many)) < 0.9
     for state in rows[:20]:
-        hits = index.search(state, Accessible.of(mask), k)
-        assert (hits.ids.tolist(), hits.scores.tobytes()) == obvious(state, many, mask, k)
+        (hits,) = index.search([Search(state, Accessible.of(mask), k)])
+        assert bytes_of(hits) == obvious(state, many, mask, k)
 
 
-def test_a_scan_answers_where_scores_spread_and_collecting_where_they_do_not() -> None:
+def test_the_scan_proves_where_scores_spread_and_blocks_are_read_where_they_do_not() -> None:
     loose, tight = PremiseIndex.of(DATA["loose"]), PremiseIndex.of(DATA["nearly equal"])
     everything = Accessible.of(np.ones(COUNT, np.bool_))
     for i in range(20):
-        loose.search(DATA["loose"][i], everything, 4)
-        tight.search(DATA["nearly equal"][i], everything, 4)
-    assert loose.certified > 10
+        loose.search([Search(DATA["loose"][i], everything, 4)])
+        tight.search([Search(DATA["nearly equal"][i], everything, 4)])
+    assert loose.certified == 20
     assert tight.widened == 20
+
+
+@pytest.mark.parametrize("count", [0, 1, FEW, FEW + 1, BLOCK - 1, BLOCK])
+def test_every_size_of_a_block(indices: dict[str, PremiseIndex], count: int) -> None:
+    mask = np.zeros(COUNT, np.bool_)
+    mask[BLOCK : BLOCK + count] = True
+    rows = DATA["clustered"]
+    (hits,) = indices["clustered"].search([Search(rows[0], Accessible.of(mask), 16)])
+    assert bytes_of(hits) == obvious(rows[0], rows, mask, 16)
 
 
 @settings(max_examples=50)
@@ -125,6 +148,6 @@ def test_leaving_ids_out_leaves_out_just_those(members: list[int], left_out: lis
     mask[members] = True
     whole = Accessible.of(mask)
     rest = whole.without(np.array(left_out, np.int64))
-    assert set(rest.ids().tolist()) == set(members) - set(left_out)
+    assert set(rest.ids(range(100)).tolist()) == set(members) - set(left_out)
     assert rest.count == len(set(members) - set(left_out))
-    assert set(whole.ids().tolist()) == set(members)
+    assert set(whole.ids(range(100)).tolist()) == set(members)
