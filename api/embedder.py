@@ -41,6 +41,9 @@ NO_REDIS_PATIENCE_S = 1.0
 """The same for a Redis that does not answer; it may be restarting."""
 
 
+MANY_TEXTS = 128
+
+
 class _Lost(Exception):
     """The job is gone without a reply: look in the cache and queue again."""
 
@@ -93,7 +96,8 @@ class Embedder:
             Overloaded, Unavailable: what is not cached cannot be embedded now.
             DeadlinePassed: not all were embedded within `timeout_s` seconds; those that were stay cached.
         """
-        digests = [text_digest(text) for text in texts]
+        # In a thread where it takes milliseconds, which other requests would wait.
+        digests = await asyncio.to_thread(_digests, texts) if len(texts) > MANY_TEXTS else _digests(texts)
         by_digest = dict(zip(digests, texts, strict=True))
         found: dict[str, Vector] = {}
         give_up = time.monotonic() + timeout_s
@@ -231,3 +235,7 @@ class Embedder:
             if flight is not None and not flight.done():
                 flight.set_exception(error)
                 flight.exception()  # seen, even if no request waits any more
+
+
+def _digests(texts: Sequence[str]) -> list[str]:
+    return [text_digest(text) for text in texts]

@@ -23,8 +23,9 @@ class SearchThreads:
 
     def __init__(self, index: PremiseIndex) -> None:
         self._index = index
-        self._count = os.cpu_count() or 1
-        self._executor = ThreadPoolExecutor(self._count, thread_name_prefix="search")
+        self.count = os.cpu_count() or 1
+        """Threads."""
+        self._executor = ThreadPoolExecutor(self.count, thread_name_prefix="search")
         self._waiting: deque[tuple[Search, Future[Hits]]] = deque()
         self._running = 0
 
@@ -33,7 +34,7 @@ class SearchThreads:
         Raises:
             Overloaded: too many wait already.
         """
-        if self._running >= self._count * (1 + WAITING_PER_THREAD):
+        if self._running >= self.count * (1 + WAITING_PER_THREAD):
             raise Overloaded("More searches wait than this process can soon do; try again.", retry_after=1)
         hits: Future[Hits] = Future()
         self._running += 1
@@ -49,7 +50,7 @@ class SearchThreads:
 
     def _take(self) -> None:
         """In a thread: this one's share of what waits. Called once a search; most calls find their search done."""
-        share = min(TOGETHER, -(-len(self._waiting) // self._count))
+        share = min(TOGETHER, -(-len(self._waiting) // self.count))
         taken: list[tuple[Search, Future[Hits]]] = []
         while len(taken) < share:
             try:
