@@ -9,7 +9,8 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,7 @@ from shared.embedding_cache import EmbeddingCache
 from shared.redis_client import connect, disconnect
 from shared.redis_keys import Priority
 from shared.reply import Outcome, Vectors
+from shared.text_digest import text_digest
 from tests.servers import redis_server, running
 from worker.queue_worker import QueueWorker
 
@@ -104,7 +106,9 @@ async def measure(url: str, worker: psutil.Process, console: Console) -> None:
         await ours("warm up")
         await stock("warm up")
         idle = await idle_cpu(worker)
-        rows.append(("idle round trip", *p50_p99(await one_by_one(ours, "idle", ROUND_TRIPS)), ""))
+        async with bare(EmbeddingQueue(redis, FINGERPRINT, 1_000_000)) as alone:
+            rows.append(("idle: enqueue, job, reply", *p50_p99(await one_by_one(alone, "bare", ROUND_TRIPS)), ""))
+        rows.append(("idle, after a look in the cache", *p50_p99(await one_by_one(ours, "idle", ROUND_TRIPS)), ""))
         rows.append(("arq as it comes", *p50_p99(await one_by_one(stock, "stock", STOCK_ROUND_TRIPS)), ""))
         rate = await burst(ours, "burst", BURST)
         rows.append((f"{IN_FLIGHT} waiting", "", "", rate))
@@ -119,6 +123,27 @@ async def measure(url: str, worker: psutil.Process, console: Console) -> None:
     console.print(table("Queue, trivial job", ("", "p50 ms", "p99 ms", "jobs/s"), rows))
     console.print(f"Idle worker CPU: {idle:.2f} %   jobs/s against arq as it comes: {rate / stock_rate:.1f}x")
     await disconnect(redis)
+
+
+@asynccontextmanager
+async def bare(queue: EmbeddingQueue) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """A call that submits one text and waits for its reply."""
+    arrived: dict[str, asyncio.Event] = {}
+
+    async def listen() -> None:
+        while True:
+            async for reply in queue.replies():
+                arrived.setdefault(reply.job_id, asyncio.Event()).set()
+
+    async def call(text: str) -> None:
+        (job_id,) = (await queue.submit({text_digest(text): text}, "state", 60_000)).values()
+        await arrived.setdefault(job_id, asyncio.Event()).wait()
+        del arrived[job_id]
+
+    listening = asyncio.create_task(listen())
+    yield call
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
 
 
 async def one_by_one(call: Callable[[str], Awaitable[None]], name: str, times: int) -> list[float]:

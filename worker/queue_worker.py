@@ -87,6 +87,9 @@ class QueueWorker(Worker):
         self._finish_script = script(redis, "finish")
         self._give_back_script = script(redis, "give_back")
         self._slot_freed = asyncio.Event()
+        self._wake_key = redis_keys.wake(self.queue_name)
+        self._more = True
+        """Whether to look for jobs at once, and not wait for a wake token."""
 
     async def main(self) -> None:
         renewing = asyncio.create_task(self._keep_renewing())
@@ -120,8 +123,8 @@ class QueueWorker(Worker):
             free = self.max_jobs - len(self.tasks)
             if not self.allow_pick_jobs or free == 0:
                 await self._wait_for_slot()
-            elif not await self._claim(min(free, self._claim_most)):
-                await blocking_pop(self.pool, redis_keys.wake(self.queue_name))
+            else:
+                await self._claim(min(free, self._claim_most))
         except (RedisError, OSError) as error:
             logger.warning("Redis is away, trying again: %s", error)
             await asyncio.sleep(0.2)
@@ -131,11 +134,17 @@ class QueueWorker(Worker):
             async with asyncio.timeout(BLOCK_S):
                 await self._slot_freed.wait()
 
-    async def _claim(self, most: int) -> int:
+    async def _claim(self, most: int) -> None:
+        """Wait for a job unless there may be one already, and claim what is there."""
+        token = None
+        if not self._more:
+            token = await blocking_pop(self.pool, self._wake_key)
         claimed = await self._claim_script(
-            keys=[self.queue_name],
-            args=[most, redis_keys.LEASE_MS, self._worker_id, redis_keys.JOB_TTL_MS],
+            keys=[self.queue_name, self._wake_key],
+            args=[most, redis_keys.LEASE_MS, self._worker_id, redis_keys.JOB_TTL_MS, int(token is not None)],
         )
+        # Several at once are a busy queue, where the next have come meanwhile; one alone was the last.
+        self._more = len(claimed) == most or len(claimed) > 1
         for raw_id, body, tries, given_up in claimed:
             job_id = raw_id.decode()
             if job_id in self.tasks:  # our own lease ran out, yet we still work on it
@@ -144,7 +153,6 @@ class QueueWorker(Worker):
             task = asyncio.create_task(self.run_claimed(job_id, body, int(tries), bool(given_up)))
             task.add_done_callback(lambda _: self._slot_freed.set())
             self.tasks[job_id] = task
-        return len(claimed)
 
     async def run_claimed(self, job_id: str, body: bytes, tries: int, given_up: bool) -> None:
         """Run one job and send its reply; a job that cannot be finished goes back to the queue."""
@@ -191,20 +199,18 @@ class QueueWorker(Worker):
 
     async def _give_back(self, job_id: str) -> None:
         with contextlib.suppress(RedisError, OSError):
-            await self._give_back_script(
-                keys=[self.queue_name, redis_keys.wake(self.queue_name)], args=[job_id, self._worker_id]
-            )
+            await self._give_back_script(keys=[self.queue_name, self._wake_key], args=[job_id, self._worker_id])
 
     async def _keep_renewing(self) -> None:
         while True:
+            running = [job_id for job_id, task in self.tasks.items() if not task.done()]
             with contextlib.suppress(RedisError, OSError):
-                running = [job_id for job_id, task in self.tasks.items() if not task.done()]
                 await self._renew_script(
                     keys=[self.queue_name, self._workers_key],
                     args=[redis_keys.LEASE_MS, self._worker_id, redis_keys.WORKER_TTL_MS, *running],
                 )
             stop_if_cancelled()
-            await asyncio.sleep(redis_keys.RENEW_MS / 1000)
+            await asyncio.sleep((redis_keys.RENEW_MS if running else redis_keys.IDLE_RENEW_MS) / 1000)
 
 
 def _failed(digests: list[str], sentence: str) -> Outcome:

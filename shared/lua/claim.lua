@@ -1,7 +1,7 @@
 -- Lease up to ARGV[1] jobs whose time has come to one worker.
 --
--- KEYS  queue
--- ARGV  most jobs, lease (ms), worker id, job TTL (ms)
+-- KEYS  queue, wake list
+-- ARGV  most jobs, lease (ms), worker id, job TTL (ms), wake tokens this worker took (0 or 1)
 -- Reply a list of {job id, body or '', try, 1 if all who wait have given up}
 --
 -- The lease moves the job's score ahead, so jobs in progress are never looked at again until it ends.
@@ -22,5 +22,10 @@ for _, job in ipairs(redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0,
     deadline = math.max(deadline, tonumber(value))
   end
   claimed[#claimed + 1] = {job, redis.call('GET', 'arq:job:' .. job) or '', try, deadline < now and 1 or 0}
+end
+-- There is a token a job; those of jobs that came along with this worker's token would wake workers for nothing.
+local spare = #claimed - tonumber(ARGV[5])
+if spare > 0 then
+  redis.call('LTRIM', KEYS[2], spare, -1)
 end
 return claimed
