@@ -27,8 +27,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(80, ge=1, le=65535, description="port the API listens on")
     api_processes: int = Field(1, ge=1, le=256, description="API processes on the port, over the same index pages")
-    request_timeout: Seconds = Field(60, description="seconds before a request is answered with 504")
+    request_timeout: float = Field(60, gt=0, le=600, description="seconds before a request is answered with 504")
     max_body_bytes: Positive = Field(16_777_216, description="larger request bodies are answered with 413")
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="port a worker answers `/metrics` on; 0 = none (the API has it on PORT)"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
 
     # Data and model

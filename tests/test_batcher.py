@@ -71,6 +71,19 @@ class TouchyEncoder:
         return rows
 
 
+class HeldEncoder(TouchyEncoder):
+    """Computes when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+        self.begun.set()
+        self.go.wait()
+        return super().embed(batch)
+
+
 @pytest.fixture(params=["real", "touchy"])
 def encoder(request: pytest.FixtureRequest, model: ModelDirectory, demo_settings: Settings) -> Encoder:
     return TorchEncoder(model, demo_settings) if request.param == "real" else TouchyEncoder()
@@ -112,16 +125,7 @@ def test_only_the_text_at_fault_fails(bad: str) -> None:
 
 
 def test_a_state_waits_for_one_batch_at_most() -> None:
-    class Held(TouchyEncoder):
-        def __init__(self) -> None:
-            super().__init__()
-            self.go = threading.Event()
-
-        def embed(self, batch: Sequence[TokenIds]) -> Vectors:
-            self.go.wait(30)
-            return super().embed(batch)
-
-    encoder, order = Held(), list[str]()
+    encoder, order = HeldEncoder(), list[str]()
 
     async def ask(batcher: Batcher, text: str, state: bool) -> None:
         await batcher.embed([text], "state" if state else "premises")
@@ -130,15 +134,78 @@ def test_a_state_waits_for_one_batch_at_most() -> None:
     async def run() -> None:
         async with Batcher(encoder) as batcher:
             bulk = [asyncio.create_task(ask(batcher, f"{i:060d}", False)) for i in range(20)]
+            while not encoder.begun.is_set() or batcher.waiting("premises") < 19:
+                await asyncio.sleep(0.01)
+            # One bulk batch is in the model, the others have been tokenised and wait.
             state = asyncio.create_task(ask(batcher, "state", True))
-            # One bulk batch is in the model; everything else has been tokenised and waits.
-            while batcher.waiting("premises") < 19 or batcher.waiting("state") < 1:
+            while batcher.waiting("state") < 1:
                 await asyncio.sleep(0.01)
             encoder.go.set()
             await asyncio.gather(state, *bulk)
 
     asyncio.run(run())
     assert order.index("state") <= 1
+
+
+def test_who_gives_up_takes_its_texts_out_of_the_line() -> None:
+    encoder = HeldEncoder()
+
+    async def run() -> Batcher:
+        async with Batcher(encoder) as batcher:
+            first = asyncio.create_task(batcher.embed(["in the model"], "premises"))
+            while not encoder.begun.is_set():
+                await asyncio.sleep(0.01)
+            gone = asyncio.create_task(batcher.embed(["a" * 60, "b" * 60], "premises"))
+            stays = asyncio.create_task(batcher.embed(["c" * 60], "premises"))
+            while batcher.waiting("premises") < 3:
+                await asyncio.sleep(0.01)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            encoder.go.set()
+            await asyncio.gather(first, stays)
+        return batcher
+
+    batcher = asyncio.run(run())
+    assert sum(encoder.batches) == 2
+    assert counted(batcher, "embedded") == 2
+    assert counted(batcher, "dropped") == 2
+
+
+def counted(batcher: Batcher, outcome: str) -> float | None:
+    labels = {"priority": "premises", "outcome": outcome}
+    return batcher.metrics.registry.get_sample_value("premise_worker_texts_total", labels)
+
+
+def test_a_device_that_is_too_small_gets_smaller_batches_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Small(TouchyEncoder):
+        def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+            if sum(map(len, batch)) > 20:
+                raise RuntimeError("out of memory")
+            return super().embed(batch)
+
+    encoder = Small()
+
+    async def run() -> list[Vectors | TextFailed]:
+        async with Batcher(encoder) as batcher:
+            first = await batcher.embed([f"{i:08d}" for i in range(8)], "premises")
+            assert batcher.budget == 16
+            assert counted(batcher, "failed") == 0
+            encoder.batches.clear()
+            return first + await batcher.embed([f"{i:08d}" for i in range(8, 16)], "premises")
+
+    results = asyncio.run(run())
+    assert not any(isinstance(result, TextFailed) for result in results)
+    assert encoder.batches == [2, 2, 2, 2]
+    assert "at most 16 tokens from now on" in caplog.text
+
+
+def test_a_text_at_fault_does_not_shrink_the_batches_of_others() -> None:
+    async def run() -> None:
+        async with Batcher(TouchyEncoder()) as batcher:
+            await batcher.embed(["one", "two", "poison", "three"], "premises")
+            assert batcher.budget == TouchyEncoder.batch_tokens
+
+    asyncio.run(run())
 
 
 def test_a_program_fault_reaches_every_waiter() -> None:

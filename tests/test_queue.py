@@ -206,6 +206,25 @@ def test_jobs_whose_callers_are_gone_are_not_done(redis_instance: RedisServer) -
     assert sum(work.embedded.values()) < len(TEXTS)
 
 
+def test_a_job_in_progress_ends_when_nobody_waits_any_more(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=60)
+
+    async def run() -> None:
+        async with worker(url, work, slots=1) as w, embedder(url) as e:
+            with pytest.raises(DeadlinePassed):
+                await e.embed(TEXTS[:1], "premises", 0.3)
+            assert w.tasks
+            with redis_instance.client() as client:
+                async with asyncio.timeout(5 * BUSY):
+                    while client.exists(redis_keys.queue(FINGERPRINT, "premises")):
+                        await asyncio.sleep(0.05)
+            work.delay_s = 0
+            await e.embed(TEXTS[1:2], "premises", 5)  # the slot is free again
+
+    asyncio.run(run())
+    assert work.embedded == {TEXTS[1]: 1}
+
+
 def test_nothing_is_left_behind_in_redis(redis_instance: RedisServer) -> None:
     url = redis_instance.url
 

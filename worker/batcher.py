@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from shared.errors import ModelBroken, TextFailed
 from shared.redis_keys import PRIORITIES, Priority
 from worker.encoder import Encoder, TokenIds
+from worker.metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,11 @@ class Batcher:
     """Owns the model thread; use as an async context manager."""
 
     encoder: Encoder
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     embedded: int = 0
     """Texts embedded since start."""
+    budget: int = 0
+    """Most tokens of a batch: the encoder's, until the device ran out of memory."""
     _pending: dict[Priority, list[_Entry]] = field(default_factory=lambda: {p: [] for p in PRIORITIES})
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _model_thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="model"))
@@ -57,6 +61,9 @@ class Batcher:
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
     )
     _task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self._set_budget(self.encoder.batch_tokens)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -80,14 +87,22 @@ class Batcher:
         self._tokenizer_thread.shutdown(cancel_futures=True)
 
     async def embed(self, texts: Sequence[str], priority: Priority) -> list[Vector | TextFailed]:
-        """A unit vector, shape [dimension], for each text, or why that text has none."""
+        """A unit vector, shape [dimension], for each text, or why that text has none.
+
+        Cancelled, it drops the texts that are in no batch yet.
+        """
         loop = asyncio.get_running_loop()
         tokens = await loop.run_in_executor(self._tokenizer_thread, self.encoder.tokenize, texts)
         entries = [_Entry(ids, loop.create_future()) for ids in tokens]
         self._pending[priority] += entries
         self._arrived.set()
-        if entries:
-            await asyncio.wait([e.result for e in entries])
+        try:
+            if entries:
+                await asyncio.wait([e.result for e in entries])
+        except asyncio.CancelledError:
+            for entry in entries:
+                entry.result.cancel()
+            raise
         return [_outcome(e.result) for e in entries]
 
     def waiting(self, priority: Priority) -> int:
@@ -104,10 +119,12 @@ class Batcher:
                 self._arrived.clear()
                 continue
             batch = self._take(priority)
+            if not batch:
+                continue
             # Turns alternate while both wait: a state waits for one batch at most, and bulk work goes on.
             turn = "premises" if priority == "state" else "state"
             try:
-                vectors = await loop.run_in_executor(self._model_thread, self._embed, [e.tokens for e in batch])
+                vectors = await loop.run_in_executor(self._model_thread, self._timed, [e.tokens for e in batch])
             except ModelBroken as error:
                 _settle(batch, [error] * len(batch))
                 raise
@@ -116,27 +133,55 @@ class Batcher:
                 _settle(batch, [error] * len(batch))
             else:
                 _settle(batch, vectors)
-                self.embedded += sum(not isinstance(v, TextFailed) for v in vectors)
+                failed = sum(isinstance(v, TextFailed) for v in vectors)
+                self.metrics.texts.labels(priority, "failed").inc(failed)
+                self.metrics.texts.labels(priority, "embedded").inc(len(batch) - failed)
+                self.embedded += len(batch) - failed
 
     def _take(self, priority: Priority) -> list[_Entry]:
-        waiting = self._pending[priority]
-        chosen = set(take_batch([len(entry.tokens) for entry in waiting], self.encoder.batch_tokens))
+        waiting = [entry for entry in self._pending[priority] if not entry.result.cancelled()]
+        self.metrics.texts.labels(priority, "dropped").inc(len(self._pending[priority]) - len(waiting))
+        chosen = set(take_batch([len(entry.tokens) for entry in waiting], self.budget)) if waiting else set()
         self._pending[priority] = [entry for i, entry in enumerate(waiting) if i not in chosen]
         return [waiting[i] for i in sorted(chosen)]
 
+    def _timed(self, batch: list[TokenIds]) -> list[Vector | TextFailed]:
+        """Runs in the model thread."""
+        lengths = [len(tokens) for tokens in batch]
+        self.metrics.tokens.inc(sum(lengths))
+        self.metrics.computed_tokens.inc(max(lengths) * len(batch))
+        self.metrics.batch_tokens.observe(max(lengths) * len(batch))
+        with self.metrics.batch_seconds.time():
+            return self._embed(batch)
+
     def _embed(self, batch: list[TokenIds]) -> list[Vector | TextFailed]:
-        """Runs in the model thread. A batch that fails is halved until the text at fault stands alone."""
+        """A batch that fails is halved until the text at fault stands alone, or the device has the memory."""
         try:
             rows = self.encoder.embed(batch)
         except RuntimeError as error:  # torch's own errors, out of memory among them
             if len(batch) > 1:
-                middle = len(batch) // 2
                 logger.warning("a batch of %d texts failed and is split: %s", len(batch), type(error).__name__)
-                return self._embed(batch[:middle]) + self._embed(batch[middle:])
+                self.metrics.batches_split.inc()
+                return self._embed_halves(batch)
             self._prove_model(error)
             return [TextFailed(f"the model failed on this text ({type(error).__name__})")]
         failed = TextFailed("the model has no finite embedding for this text")
         return [row if np.isfinite(row).all() else failed for row in rows]
+
+    def _embed_halves(self, batch: list[TokenIds]) -> list[Vector | TextFailed]:
+        middle = len(batch) // 2
+        halves = (batch[:middle], batch[middle:])
+        results = [self._embed(half) for half in halves]
+        size = max(max(map(len, half)) * len(half) for half in halves)
+        # No text was at fault, so the size was.
+        if not any(isinstance(result, TextFailed) for part in results for result in part) and size < self.budget:
+            self._set_budget(size)
+            logger.warning("batches have at most %d tokens from now on, not %d", size, self.encoder.batch_tokens)
+        return results[0] + results[1]
+
+    def _set_budget(self, tokens: int) -> None:
+        self.budget = tokens
+        self.metrics.token_budget.set(tokens)
 
     def _prove_model(self, error: RuntimeError) -> None:
         """Blame a text only if the model still embeds another: some errors of a device stay until the process ends.

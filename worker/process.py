@@ -14,6 +14,7 @@ from shared.settings import Settings
 from worker.batcher import Batcher
 from worker.embed_job import EmbedJob
 from worker.encoder import TorchEncoder
+from worker.metrics import WorkerMetrics
 from worker.queue_worker import QueueWorker
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,10 @@ async def run_worker(settings: Settings) -> None:
         ("state", settings.state_ttl, STATE_SLOTS, STATE_SLOTS),
         ("premises", settings.premise_ttl, bulk_slots, 1),
     )
-    async with Batcher(encoder) as batcher:
+    metrics = WorkerMetrics()
+    if settings.worker_metrics_port:
+        metrics.serve(settings.host, settings.worker_metrics_port)
+    async with Batcher(encoder, metrics) as batcher:
         workers = [
             QueueWorker(
                 EmbedJob(batcher, cache, priority, ttl_s),

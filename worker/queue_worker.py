@@ -87,6 +87,8 @@ class QueueWorker(Worker):
         self._finish_script = script(redis, "finish")
         self._give_back_script = script(redis, "give_back")
         self._slot_freed = asyncio.Event()
+        self._abandoned: set[str] = set()
+        """Jobs in progress that nobody waits for any more."""
         self._wake_key = redis_keys.wake(self.queue_name)
         self._more = True
         """Whether to look for jobs at once, and not wait for a wake token."""
@@ -169,6 +171,10 @@ class QueueWorker(Worker):
             await self._finish(job_id, await self._embed(digests, job["texts"]), digests)
             self.jobs_complete += 1
         except asyncio.CancelledError:
+            if job_id in self._abandoned:
+                self._abandoned.discard(job_id)
+                await self._finish(job_id, NOTHING, digests)
+                return
             await asyncio.shield(self._give_back(job_id))
             self.jobs_retried += 1
         except (RedisError, OSError) as error:
@@ -205,10 +211,14 @@ class QueueWorker(Worker):
         while True:
             running = [job_id for job_id, task in self.tasks.items() if not task.done()]
             with contextlib.suppress(RedisError, OSError):
-                await self._renew_script(
+                abandoned = await self._renew_script(
                     keys=[self.queue_name, self._workers_key],
                     args=[redis_keys.LEASE_MS, self._worker_id, redis_keys.WORKER_TTL_MS, *running],
                 )
+                for job_id in map(bytes.decode, abandoned):
+                    if task := self.tasks.get(job_id):
+                        self._abandoned.add(job_id)
+                        task.cancel()
             stop_if_cancelled()
             await asyncio.sleep((redis_keys.RENEW_MS if running else redis_keys.IDLE_RENEW_MS) / 1000)
 

@@ -1,0 +1,64 @@
+"""Counters and timings of one worker process, served for Prometheus on a port of their own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+
+from shared.errors import StartupError
+from shared.redis_keys import PRIORITIES
+
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+TOKENS_BUCKETS = (64, 256, 1_024, 4_096, 16_384, 65_536, 262_144)
+
+
+class WorkerMetrics:
+    """A registry of its own: several workers can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.texts = Counter(
+            "premise_worker_texts",
+            "Texts taken from the queue: embedded, failed, or dropped because nobody waits any more",
+            ("priority", "outcome"),
+            registry=self.registry,
+        )
+        for priority in PRIORITIES:
+            for outcome in ("embedded", "failed", "dropped"):
+                self.texts.labels(priority, outcome)
+        self.tokens = Counter("premise_worker_tokens", "Tokens of the texts in batches", registry=self.registry)
+        self.computed_tokens = Counter(
+            "premise_worker_computed_tokens",
+            "The same with padding; what this has more is the padding share",
+            registry=self.registry,
+        )
+        self.batch_seconds = Histogram(
+            "premise_worker_batch_seconds",
+            "Time of one batch in the model",
+            buckets=SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.batch_tokens = Histogram(
+            "premise_worker_batch_tokens",
+            "Tokens computed in one batch",
+            buckets=TOKENS_BUCKETS,
+            registry=self.registry,
+        )
+        self.batches_split = Counter(
+            "premise_worker_batches_split", "Batches that failed and were tried in halves", registry=self.registry
+        )
+        self.token_budget = Gauge(
+            "premise_worker_token_budget", "Most tokens of a batch; less than set after the device ran out of memory",
+            registry=self.registry,
+        )  # fmt: skip
+
+    def serve(self, host: str, port: int) -> None:
+        """Answer `/metrics` from a thread until the process ends.
+
+        Raises:
+            StartupError: the port cannot be used.
+        """
+        try:
+            start_http_server(port, host, self.registry)
+        except OSError as error:
+            raise StartupError(
+                f"Cannot serve metrics on {host}:{port} (HOST, WORKER_METRICS_PORT): {error.strerror or error}."
+            ) from None
