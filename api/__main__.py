@@ -7,6 +7,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
+from api.http_protocol import Protocol
 from api.processes import inherited_listener, run_processes
 from shared.errors import PremiseServerError, StartupError
 from shared.logs import configure_logging
@@ -49,7 +50,8 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(settings, fail),
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
+        forwarded_allow_ips=settings.trusted_proxies,
         ws="none",
         log_config=None,
         access_log=False,

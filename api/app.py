@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from api.api_key import KeyRequired
 from api.catalog import Catalog
 from api.metrics import Metrics, Timed
 from api.path import NormalPath
@@ -51,8 +52,10 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
         redirect_slashes=False,
     )
     app.add_middleware(Timed, metrics=metrics)
-    # Added last, so it comes first: all others see the path as the routes have it.
+    # What is added last comes first: all others see the path as the routes have it.
     app.add_middleware(NormalPath, revisions=lambda: {settings.data_revision, catalog.revision} - {""})
+    if key := settings.api_key.get_secret_value():
+        app.add_middleware(KeyRequired, key=key)
     app.add_exception_handler(PremiseServerError, _known_error)
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_exception_handler(ClientDisconnect, _gone)

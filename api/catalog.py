@@ -21,6 +21,7 @@ from api.embedder import Embedder
 from api.embedding_queue import EmbeddingQueue
 from api.names_body import NamesBody
 from api.new_premises import NewPremiseLists
+from api.rate_limit import RateLimit
 from api.retriever import Retriever
 from api.search_threads import SearchThreads
 from shared.embedding_cache import EmbeddingCache
@@ -38,6 +39,7 @@ class Served:
 
     revision: str
     """What the data calls itself."""
+    rate_limit: RateLimit
     retriever: Retriever
     premises_body: NamesBody
     modules_body: NamesBody
@@ -62,6 +64,7 @@ class Catalog:
         settings = self.settings
         self._step = "connecting to Redis"
         queue_redis, cache_redis = await self._connect(settings.redis_url, settings.cache_url)
+        rate_limit = RateLimit(queue_redis, settings.rate_limit)
         self._step = "reading the data"
         model = await asyncio.to_thread(open_model, settings, weights=False)
         self.fingerprint = model.fingerprint(settings.dtype)
@@ -81,6 +84,7 @@ class Catalog:
         corpus = artifacts.corpus
         self._served = Served(
             revision=corpus.revision,
+            rate_limit=rate_limit,
             retriever=Retriever(
                 corpus=corpus,
                 embedder=embedder,

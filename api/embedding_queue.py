@@ -1,5 +1,6 @@
 """The queue seen from an API process: texts go in, replies come back on a list of this process's own."""
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 from uuid import uuid4
@@ -14,9 +15,9 @@ from shared.redis_keys import Priority
 from shared.reply import Reply, decode_reply
 
 REPLIES_PER_READ = 64
-
-
 DONE = "done"
+LONGEST_RETRY_S = 60
+"""Also what a client is told while nothing gets done at all: workers are added or restarted meanwhile."""
 
 
 class EmbeddingQueue:
@@ -55,15 +56,18 @@ class EmbeddingQueue:
                 redis_keys.JOB_TTL_MS,
                 redis_keys.FLIGHT_TTL_MS,
                 redis_keys.flight(queue, ""),
+                redis_keys.drained(queue),
+                redis_keys.DRAIN_MS,
                 *(part for item in texts.items() for part in item),
             ],
         )
         if status == b"no workers":
             raise Unavailable("No worker is alive to embed what is not cached; try again soon.")
         if status == b"overloaded":
+            waiting, excess, done, in_ms = map(int, owners)
             raise Overloaded(
-                f"The workers are busy with {owners[0]} texts; try again soon, what is done stays done.",
-                retry_after=5,
+                f"The workers are busy with {waiting} texts; try again soon, what is done stays done.",
+                retry_after=seconds_until_room(excess, done, in_ms),
             )
         return {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
 
@@ -96,6 +100,12 @@ class EmbeddingQueue:
         now_ms = seconds * 1000 + microseconds // 1000
         alive: int = await self._redis.zcount(redis_keys.workers(self._fingerprint), now_ms, "+inf")
         return alive
+
+
+def seconds_until_room(excess: int, done: int, in_ms: int) -> int:
+    """How long until `excess` texts fewer wait, if the workers go on as they did: `done` texts in `in_ms`."""
+    seconds = math.ceil(excess * in_ms / 1000 / done) if done else LONGEST_RETRY_S
+    return min(max(seconds, 1), LONGEST_RETRY_S)
 
 
 def estimated_tokens(text: str) -> int:

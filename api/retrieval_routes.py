@@ -1,19 +1,25 @@
 """The routes that rank premises."""
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
 from api.catalog import Catalog
 from api.request import BatchBody, Body, Context, RetrieveBody, parse_body
 from api.response import LEAN_CLIENT_LIMIT, is_lean_client, json_response, ranked_body
-from shared.errors import BodyTooLarge
+from api.retriever import Retrieval
+from shared.errors import BodyTooLarge, BodyTooSlow
 from shared.settings import Settings
+
+T = TypeVar("T")
 
 PARSE_INLINE_BYTES = 32_768
 """Larger bodies are parsed in a thread: the event loop has other requests to serve."""
+BODY_S = 60
 SCHEMA_REFERENCE = "#/components/schemas/{name}"
 """Where OpenAPI keeps what several routes share."""
 
@@ -22,16 +28,26 @@ def retrieval_routes(settings: Settings, catalog: Catalog) -> APIRouter:
     router = APIRouter()
 
     async def parsed(request: Request, kind: type[Body]) -> tuple[Body, Context]:
-        body = await _read(request, settings.max_body_bytes)
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await _read(request, settings.max_body_bytes)
+        except TimeoutError:
+            raise BodyTooSlow(f"The body did not arrive within {BODY_S} s.") from None
         if len(body) <= PARSE_INLINE_BYTES:
             return parse_body(body, kind)
         return await asyncio.to_thread(parse_body, body, kind)
+
+    async def retrieved(request: Request, states: list[str], context: Context) -> Retrieval:
+        served = catalog.served
+        if settings.rate_limit and request.client:
+            await served.rate_limit.admit(request.client.host, len(states))
+        return await _unless_gone(request, served.retriever.retrieve(states, context))
 
     @router.post("/retrieve", openapi_extra=_body_reference(RetrieveBody))
     async def retrieve(request: Request) -> Response:
         """The premises most likely to help with a goal, best first."""
         body, context = await parsed(request, RetrieveBody)
-        retrieval = await catalog.served.retriever.retrieve([body.state], context)
+        retrieval = await retrieved(request, [body.state], context)
         limit = LEAN_CLIENT_LIMIT if is_lean_client(request.headers.get("user-agent", "")) else None
         content, truncated = ranked_body(retrieval.ranked[0], limit)
         return json_response(content, {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated})
@@ -40,7 +56,7 @@ def retrieval_routes(settings: Settings, catalog: Catalog) -> APIRouter:
     async def retrieve_batch(request: Request) -> Response:
         """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
         body, context = await parsed(request, BatchBody)
-        retrieval = await catalog.served.retriever.retrieve(body.states, context)
+        retrieval = await retrieved(request, body.states, context)
         content = b",".join(ranked_body(ranked, None)[0] for ranked in retrieval.ranked)
         return json_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped})
 
@@ -71,6 +87,23 @@ async def _read(request: Request, limit: int) -> bytes:
             raise too_large
         parts.append(part)
     return b"".join(parts)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; given up when the client hangs up.
+
+    Raises:
+        ClientDisconnect: it did.
+    """
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():  # after the body, all that can be received is the end of the connection
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, gone):
+            task.cancel()
 
 
 def _body_reference(kind: type[Body]) -> dict[str, Any]:

@@ -23,6 +23,10 @@ class BodyTooLarge(PremiseServerError):
     status = 413
 
 
+class BodyTooSlow(PremiseServerError):
+    status = 408
+
+
 class Overloaded(PremiseServerError):
     """More cold work than the workers can do; nothing was queued."""
 

@@ -50,6 +50,16 @@ def replies(api_id: str) -> str:
     return f"reply:{api_id}"
 
 
+def rate(address: str, minute: int) -> str:
+    """Queue instance: states that a client asked for in that minute since 1970; TTL two minutes."""
+    return f"rate:{address}:{minute}"
+
+
+def drained(queue_name: str) -> str:
+    """Prefix of counters of texts done, one for each DRAIN_MS since 1970; TTL twice that."""
+    return f"{queue_name}:drained:"
+
+
 def workers(fingerprint: str) -> str:
     """Sorted set of worker ids; score = time in ms until which the worker counts as alive."""
     return f"workers:{fingerprint}"
@@ -66,6 +76,7 @@ FLIGHT_TTL_MS = 600_000
 DONE_TTL_MS = 1_000
 """How long a text that was just cached is not queued again; longer than any request takes from cache to queue."""
 REPLY_TTL_MS = 60_000
+DRAIN_MS = 5_000
 LEASE_MS = 1_000
 """A claimed job is free again this long after its worker last renewed it."""
 RENEW_MS = 250

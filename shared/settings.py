@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import StartupError
@@ -27,6 +27,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(80, ge=1, le=65535, description="port the API listens on")
     api_processes: int = Field(1, ge=1, le=256, description="API processes on the port, over the same index pages")
+    api_key: SecretStr = Field(SecretStr(""), description="requests must carry it, as bearer token or path segment")
+    rate_limit: Annotated[int, Field(ge=0)] = Field(0, description="states a client may ask for in a minute; 0 = any")
+    trusted_proxies: str = Field(
+        "127.0.0.1", description="addresses or networks, comma-separated, whose X-Forwarded-For is believed"
+    )
     request_timeout: float = Field(60, gt=0, le=600, description="seconds before a request is answered with 504")
     max_body_bytes: Positive = Field(16_777_216, description="larger request bodies are answered with 413")
     worker_metrics_port: int = Field(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from api.embedding_queue import seconds_until_room
 from shared import redis_keys
 from shared.errors import DeadlinePassed, Overloaded, TextFailed, Unavailable
 from shared.reply import encode_reply
@@ -136,6 +137,32 @@ def test_more_than_the_limit_is_refused_and_what_was_admitted_is_done(redis_inst
 
     asyncio.run(run())
     assert work.embedded == dict.fromkeys(TEXTS, 1)
+
+
+@pytest.mark.parametrize(
+    ("excess", "done", "in_ms", "seconds"),
+    [(100, 50, 10_000, 20), (1, 1_000, 5_000, 1), (2_048, 0, 5_000, 60), (10**6, 1, 9_999, 60), (0, 10, 5_000, 1)],
+)
+def test_retry_after_is_the_time_that_the_workers_need(excess: int, done: int, in_ms: int, seconds: int) -> None:
+    assert seconds_until_room(excess, done, in_ms) == seconds
+
+
+def test_retry_after_follows_the_measured_rate(redis_instance: RedisServer) -> None:
+    url, work = redis_instance.url, Work(delay_s=0.5)
+
+    async def run() -> int:
+        async with worker(url, work, slots=1), embedder(url, max_inputs=100, chunk_tokens=100) as e:
+            waiting = asyncio.create_task(e.embed(TEXTS[:90], "premises", 60))
+            await asyncio.sleep(3)
+            with pytest.raises(Overloaded) as refused:
+                await e.embed([f"other {i}" for i in range(95)], "premises", 60)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        return refused.value.retry_after or 0
+
+    told = asyncio.run(run())
+    rate = sum(work.embedded.values()) / 3
+    assert 0.2 * 30 / rate <= told <= 60
 
 
 def test_a_queue_that_forgot_everything_is_filled_again(redis_instance: RedisServer) -> None:

@@ -82,6 +82,7 @@ class QueueWorker(Worker):
         self._worker_id = worker_id
         self._workers_key = redis_keys.workers(fingerprint)
         self._flight_prefix = redis_keys.flight(self.queue_name, "")
+        self._drained_prefix = redis_keys.drained(self.queue_name)
         self._claim_script = script(redis, "claim")
         self._renew_script = script(redis, "renew")
         self._finish_script = script(redis, "finish")
@@ -194,7 +195,7 @@ class QueueWorker(Worker):
         reply = encode_reply(job_id, outcome.digests, outcome.rows, outcome.errors)
         keys = [self.queue_name, redis_keys.admitted(self.queue_name)]
         args: list[str | bytes | int] = [job_id, reply, redis_keys.REPLY_TTL_MS, self._flight_prefix]
-        args += [redis_keys.DONE_TTL_MS, len(cached), *cached, *others]
+        args += [redis_keys.DONE_TTL_MS, self._drained_prefix, redis_keys.DRAIN_MS, len(cached), *cached, *others]
         for wait_s in FINISH_AGAIN_S:
             try:
                 await self._finish_script(keys=keys, args=args)

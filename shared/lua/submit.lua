@@ -2,8 +2,10 @@
 --
 -- KEYS  queue, wake list, admitted counter, workers
 -- ARGV  job id without its count, function, reply list, time to wait (ms), limit of admitted texts,
---       job TTL (ms), flight TTL (ms), flight key prefix, then digest, text, digest, text, ...
--- Reply {'ok', owner job of each text, or 'done' if it was cached a moment ago ...} | {'overloaded', texts admitted} | {'no workers'}
+--       job TTL (ms), flight TTL (ms), flight key prefix, prefix of the counters of texts done,
+--       time that each of these counts (ms), then digest, text, digest, text, ...
+-- Reply {'ok', owner job of each text, or 'done' if it was cached a moment ago ...} | {'no workers'} |
+--       {'overloaded', texts admitted, texts too many, texts done lately, in how many ms}
 --
 -- One script, so that between "nobody embeds it" and "it is queued" no other API process can act.
 local queue, wake, admitted, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -26,7 +28,7 @@ if redis.call('ZCOUNT', workers, now, '+inf') == 0 then
 end
 
 local reply, joined, digests, texts = {'ok'}, {}, {}, {}
-for i = 9, #ARGV, 2 do
+for i = 11, #ARGV, 2 do
   local owner = redis.call('GET', flight_prefix .. ARGV[i])
   if owner == 'done' then
     reply[#reply + 1] = owner
@@ -46,7 +48,11 @@ if redis.call('EXISTS', queue) == 0 then
   waiting = 0
 end
 if #texts > 0 and waiting + #texts > limit then
-  return {'overloaded', waiting}
+  local period = tonumber(ARGV[10])
+  local current = math.floor(now / period)
+  local done = tonumber(redis.call('GET', ARGV[9] .. current) or '0')
+  done = done + tonumber(redis.call('GET', ARGV[9] .. (current - 1)) or '0')
+  return {'overloaded', waiting, waiting + #texts - limit, done, period + now % period}
 end
 for owner in pairs(joined) do
   wait_for(owner)
