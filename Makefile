@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format demo-corpus clean bench-queue bench-retrieve bench-search bench-start
+.PHONY: help demo test check format demo-corpus clean bench-queue bench-retrieve bench-search bench-start bench-scale bench-overload
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,12 @@ bench-queue: $(VENV)/installed ## round trip of a job on an idle system, and wha
 
 bench-retrieve: $(VENV)/installed ## latency of warm /retrieve requests
 	$(BIN)/python -m benchmarks.retrieve
+
+bench-overload: $(VENV)/installed ## warm requests while 200 clients push cold work, devices simulated
+	$(BIN)/python -m benchmarks.overload
+
+bench-scale: $(VENV)/installed ## throughput of 1 to 8 workers, devices simulated
+	$(BIN)/python -m benchmarks.scale
 
 bench-search: $(VENV)/installed ## exact search against the old server's algorithm
 	$(BIN)/python -m benchmarks.search

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
 from api.embedding_queue import DONE, EmbeddingQueue, chunks
+from api.long_lists import LONG, LongLists
 from shared.embedding_cache import EmbeddingCache
 from shared.errors import DeadlinePassed, PremiseServerError, TextFailed, Unavailable
 from shared.redis_client import stop_if_cancelled
@@ -39,9 +40,6 @@ NO_WORKER_PATIENCE_S = 0.3
 of life (`redis_keys.WORKER_TTL_MS`), and the promise is 2 s."""
 NO_REDIS_PATIENCE_S = 1.0
 """The same for a Redis that does not answer; it may be restarting."""
-
-
-MANY_TEXTS = 128
 
 
 class _Lost(Exception):
@@ -75,6 +73,7 @@ class Embedder:
         self._flights: dict[tuple[Priority, str], Flight] = {}
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.long_lists = LongLists()
 
     async def __aenter__(self) -> Self:
         self._tasks = {asyncio.create_task(self._listen()), asyncio.create_task(self._sweep())}
@@ -97,17 +96,19 @@ class Embedder:
             DeadlinePassed: not all were embedded within `timeout_s` seconds; those that were stay cached.
         """
         # In a thread where it takes milliseconds, which other requests would wait.
-        digests = await asyncio.to_thread(_digests, texts) if len(texts) > MANY_TEXTS else _digests(texts)
+        digests = await asyncio.to_thread(_digests, texts) if len(texts) > LONG else _digests(texts)
         by_digest = dict(zip(digests, texts, strict=True))
         found: dict[str, Vector] = {}
         give_up = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 while missing := [d for d in by_digest if d not in found]:
-                    found |= await self._cached(missing)
-                    stop_if_cancelled()
-                    absent = {d: by_digest[d] for d in missing if d not in found}
-                    found |= await self._embedded(absent, priority, give_up)
+                    async with self.long_lists.turn(len(missing)):
+                        found |= await self._cached(missing)
+                        stop_if_cancelled()
+                        absent = {d: by_digest[d] for d in missing if d not in found}
+                        flights = await self._queued(absent, priority, give_up)
+                    found |= await _landed(flights)
                     if len(found) < len(by_digest):
                         await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
@@ -132,8 +133,8 @@ class Embedder:
             found |= {d: vector for d in rest if d not in found and (vector := self._near.get(d)) is not None}
         return found
 
-    async def _embedded(self, texts: Mapping[str, str], priority: Priority, give_up: float) -> dict[str, Vector]:
-        """Wait for the workers. Texts whose jobs were lost, or that come later, are missing from the result."""
+    async def _queued(self, texts: Mapping[str, str], priority: Priority, give_up: float) -> dict[str, Flight]:
+        """What the workers will embed, or already do."""
         if not texts:
             return {}
         flights = {d: f for d in texts if (f := self._flights.get((priority, d))) is not None}
@@ -145,9 +146,7 @@ class Embedder:
         self._tasks.add(submitting)
         submitting.add_done_callback(self._tasks.discard)
         await asyncio.shield(submitting)
-        done, _ = await asyncio.wait(flights.values(), return_when=asyncio.FIRST_EXCEPTION)
-        arrived = {d: f for d, f in flights.items() if f in done and not isinstance(f.exception(), _Lost)}
-        return {d: f.result() for d, f in arrived.items()}
+        return flights
 
     async def _submit(self, texts: Mapping[str, str], priority: Priority, give_up: float) -> None:
         pending = set(texts)
@@ -235,6 +234,15 @@ class Embedder:
             if flight is not None and not flight.done():
                 flight.set_exception(error)
                 flight.exception()  # seen, even if no request waits any more
+
+
+async def _landed(flights: Mapping[str, Flight]) -> dict[str, Vector]:
+    """Wait for the workers. Texts whose jobs were lost, or that come later, are missing from the result."""
+    if not flights:
+        return {}
+    done, _ = await asyncio.wait(flights.values(), return_when=asyncio.FIRST_EXCEPTION)
+    arrived = {d: f for d, f in flights.items() if f in done and not isinstance(f.exception(), _Lost)}
+    return {d: f.result() for d, f in arrived.items()}
 
 
 def _digests(texts: Sequence[str]) -> list[str]:

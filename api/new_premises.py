@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
+LONG_BYTES = 16_384
 REMEMBERED_BYTES = 64 << 20
 """Ten full lists of 2,048 x 768 float32."""
 
@@ -66,6 +67,8 @@ class NewPremiseLists:
         return known
 
     async def _embedded(self, premises: UnreadList, timeout_s: float) -> NewPremises:
+        if len(premises.json) > LONG_BYTES:
+            self._embedder.long_lists.require_room()  # before the work that a refused list would be for nothing
         given = await asyncio.to_thread(read_new_premises, premises)
         # Clients list the most relevant last.
         ranked = given[-self._most :]

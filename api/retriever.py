@@ -87,6 +87,6 @@ class Retriever:
         # Side by side: either reads megabytes, and neither holds Python's lock.
         indexed, scores = await asyncio.gather(
             self.threads.search(Search(state, accessible, k)),
-            asyncio.to_thread(new_premise_scores, state, new.rows),
+            self.threads.run(new_premise_scores, state, new.rows),
         )
         return merge(indexed, self.corpus.names, scores, new.names, k)

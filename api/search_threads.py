@@ -7,10 +7,15 @@ for all of them. One that comes alone never waits for company.
 import asyncio
 import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 from api.index import Hits, PremiseIndex, Search
 from shared.errors import Overloaded
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 TOGETHER = 16
 """Searches of one pass at most; more save no more time, and the first would wait for the last."""
@@ -44,6 +49,10 @@ class SearchThreads:
             return await asyncio.wrap_future(hits)
         finally:
             self._running -= 1
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What goes with a search: the result of the call, made in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: call(*args, **kwargs))
 
     def close(self) -> None:
         self._executor.shutdown(cancel_futures=True)

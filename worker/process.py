@@ -4,16 +4,17 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from uuid import uuid4
 
 from shared.embedding_cache import EmbeddingCache
-from shared.model_directory import open_model
+from shared.model_directory import ModelDirectory, open_model
 from shared.redis_client import connect, disconnect, require
 from shared.redis_keys import Priority
 from shared.settings import Settings
 from worker.batcher import Batcher
 from worker.embed_job import EmbedJob
-from worker.encoder import TorchEncoder
+from worker.encoder import Encoder, TorchEncoder
 from worker.metrics import WorkerMetrics
 from worker.queue_worker import QueueWorker
 
@@ -25,7 +26,7 @@ COMPLETION_WAIT_S = 30
 """How long a stopping worker finishes what it has claimed; far longer than a batch."""
 
 
-async def run_worker(settings: Settings) -> None:
+async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Settings], Encoder] = TorchEncoder) -> None:
     """Serve both queues until SIGTERM or SIGINT; running jobs are finished first.
 
     Raises:
@@ -35,7 +36,7 @@ async def run_worker(settings: Settings) -> None:
     await require(queue_redis, settings.redis_url, "REDIS_URL")
     await require(cache_redis, settings.cache_url, "CACHE_REDIS_URL")
     directory = await asyncio.to_thread(open_model, settings, weights=True)
-    encoder = await asyncio.to_thread(TorchEncoder, directory, settings)
+    encoder = await asyncio.to_thread(load, directory, settings)
     fingerprint = directory.fingerprint(settings.dtype)
     cache = EmbeddingCache(cache_redis, fingerprint, directory.dimension)
     worker_id = f"{socket.gethostname()}-{uuid4().hex[:8]}"
@@ -63,7 +64,7 @@ async def run_worker(settings: Settings) -> None:
             )
             for priority, ttl_s, slots, claim_most in queues
         ]
-        logger.info("worker %s serves %s on %s", worker_id, fingerprint, encoder.device)
+        logger.info("worker %s serves %s", worker_id, fingerprint)
         stop_on_signals(workers)
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         # A model that broke ends the process, its jobs given back: renewing leases over it would only hold them.
