@@ -240,6 +240,9 @@ async def _landed(flights: Mapping[str, Flight]) -> dict[str, Vector]:
     """Wait for the workers. Texts whose jobs were lost, or that come later, are missing from the result."""
     if not flights:
         return {}
+    for flight in flights.values():
+        if flight.done() and isinstance(flight.exception(), PremiseServerError):
+            flight.result()  # refused: waiting for thousands of others first would be work for nothing
     done, _ = await asyncio.wait(flights.values(), return_when=asyncio.FIRST_EXCEPTION)
     arrived = {d: f for d, f in flights.items() if f in done and not isinstance(f.exception(), _Lost)}
     return {d: f.result() for d, f in arrived.items()}

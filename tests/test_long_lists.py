@@ -1,0 +1,51 @@
+"""Long lists take turns; short ones never wait, and of long ones few do."""
+
+import asyncio
+
+import pytest
+
+from api.long_lists import AT_ONCE, LONG, MOST_WAITING, LongLists
+from shared.errors import Overloaded
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def hold(lists: LongLists, let_go: asyncio.Event, inside: list[int], number: int) -> None:
+    async with lists.turn(LONG + 1):
+        inside.append(number)
+        await let_go.wait()
+
+
+async def test_turns_are_taken_in_order_few_at_once_and_one_too_many_is_refused() -> None:
+    lists, let_go, inside = LongLists(), asyncio.Event(), list[int]()
+    tasks = [asyncio.create_task(hold(lists, let_go, inside, i)) for i in range(AT_ONCE + MOST_WAITING)]
+    await asyncio.sleep(0.01)
+    assert inside == list(range(AT_ONCE))
+    with pytest.raises(Overloaded) as refused:
+        await hold(lists, let_go, inside, -1)
+    assert refused.value.retry_after == 1
+    async with lists.turn(LONG):
+        pass  # a short list does not wait
+    let_go.set()
+    await asyncio.gather(*tasks)
+    assert inside == list(range(AT_ONCE + MOST_WAITING))
+    lists.require_room()
+
+
+async def test_who_gives_up_waiting_leaves_the_line() -> None:
+    lists, let_go, inside = LongLists(), asyncio.Event(), list[int]()
+    tasks = [asyncio.create_task(hold(lists, let_go, inside, i)) for i in range(AT_ONCE + MOST_WAITING)]
+    await asyncio.sleep(0.01)
+    for task in tasks[AT_ONCE:]:
+        task.cancel()
+    await asyncio.gather(*tasks[AT_ONCE:], return_exceptions=True)
+    lists.require_room()
+    let_go.set()
+    await asyncio.gather(*tasks[:AT_ONCE])
+    await hold(lists, let_go, inside, 99)
+    assert inside == [*range(AT_ONCE), 99]
