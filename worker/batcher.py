@@ -13,24 +13,28 @@ from numpy.typing import NDArray
 
 from shared.errors import ModelBroken, TextFailed
 from shared.redis_keys import PRIORITIES, Priority
-from worker.encoder import Encoder, TokenIds
+from worker.encoder import Encoder
+from worker.tokenizer import TokenIds
 
 logger = logging.getLogger(__name__)
 
 Vector = NDArray[np.float32]
 
 
-def take_batch(lengths: Sequence[int], max_tokens: int) -> list[int]:
+def take_batch(lengths: Sequence[int], max_tokens: int, *, padded: bool) -> list[int]:
     """Indices of the next batch among texts waiting in order of arrival, `lengths` tokens each.
 
-    The oldest text is always in it, so nothing starves; then come those nearest to it in length, so little is
-    padded, while longest x count stays within `max_tokens`. A text longer than the budget goes alone.
+    The oldest text is always in it, so nothing starves; then come those nearest to it in length, while the cost stays
+    within `max_tokens`: longest x count if the model pads, the sum of the lengths if it packs. Near lengths keep
+    padding small; a packed model computes texts of one length together. A text longer than the budget goes alone.
     """
     batch: list[int] = []
-    longest = 0
+    longest = total = 0
     for i in sorted(range(len(lengths)), key=lambda i: (i != 0, abs(lengths[i] - lengths[0]), i)):
         longest = max(longest, lengths[i])
-        if batch and longest * (len(batch) + 1) > max_tokens:
+        total += lengths[i]
+        cost = longest * (len(batch) + 1) if padded else total
+        if batch and cost > max_tokens:
             break
         batch.append(i)
     return batch
@@ -120,7 +124,8 @@ class Batcher:
 
     def _take(self, priority: Priority) -> list[_Entry]:
         waiting = self._pending[priority]
-        chosen = set(take_batch([len(entry.tokens) for entry in waiting], self.encoder.batch_tokens))
+        lengths = [len(entry.tokens) for entry in waiting]
+        chosen = set(take_batch(lengths, self.encoder.batch_tokens, padded=self.encoder.padded))
         self._pending[priority] = [entry for i, entry in enumerate(waiting) if i not in chosen]
         return [waiting[i] for i in sorted(chosen)]
 
