@@ -6,7 +6,8 @@ BIN = $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format demo-corpus clean bench-queue bench-retrieve bench-search bench-start bench-scale bench-overload
+.PHONY: help demo test check format demo-corpus clean bench-embed bench-overload bench-queue bench-retrieve bench-scale
+.PHONY: bench-search bench-start
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +35,9 @@ check: $(VENV)/installed ## ruff and mypy --strict
 format: $(VENV)/installed ## let ruff write the layout
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-embed: $(VENV)/installed ## tokens a second of the model, against sentence-transformers
+	$(BIN)/python -m benchmarks.embed
 
 bench-queue: $(VENV)/installed ## round trip of a job on an idle system, and what idling costs
 	$(BIN)/python -m benchmarks.queue

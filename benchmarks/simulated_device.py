@@ -16,8 +16,8 @@ import uvloop
 from shared.model_directory import ModelDirectory
 from shared.reply import Vectors
 from shared.settings import Settings, load_settings
-from worker.encoder import TokenIds
 from worker.process import run_worker
+from worker.tokenizer import TokenIds
 
 TOKENS_PER_S = 20_000
 DIGEST_TOKENS = 8

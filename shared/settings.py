@@ -72,7 +72,9 @@ class Settings(BaseSettings):
     # Model execution
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="type the model runs in")
-    max_batch_tokens: Positive = Field(16_384, description="padded tokens in one forward pass")
+    max_batch_tokens: Positive = Field(
+        16_384, description="tokens in one forward pass; padding counts if the model needs it"
+    )
     torch_threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads of a worker; 0 = one per core")
 
     @field_validator("redis_url", "cache_redis_url")

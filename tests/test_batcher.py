@@ -13,40 +13,61 @@ from shared.errors import ModelBroken, TextFailed
 from shared.model_directory import ModelDirectory
 from shared.settings import Settings
 from worker.batcher import Batcher, take_batch
-from worker.encoder import Encoder, TokenIds, TorchEncoder, Vectors
+from worker.encoder import Encoder, TorchEncoder, Vectors
+from worker.tokenizer import TokenIds
 
 LENGTHS = st.lists(st.integers(1, 600), min_size=1, max_size=60)
 
 
-@given(LENGTHS, st.integers(1, 5_000))
-def test_a_batch_keeps_the_budget_or_is_one_text(lengths: list[int], budget: int) -> None:
-    batch = take_batch(lengths, budget)
-    assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
+def cost(lengths: list[int], batch: list[int], padded: bool) -> int:
+    taken = [lengths[i] for i in batch]
+    return max(taken) * len(taken) if padded else sum(taken)
 
 
-@given(LENGTHS, st.integers(1, 5_000))
-def test_the_oldest_text_is_always_taken(lengths: list[int], budget: int) -> None:
-    assert 0 in take_batch(lengths, budget)
+@given(LENGTHS, st.integers(1, 5_000), st.booleans())
+def test_a_batch_keeps_the_budget_or_is_one_text(lengths: list[int], budget: int, padded: bool) -> None:
+    batch = take_batch(lengths, budget, padded=padded)
+    assert len(batch) == 1 or cost(lengths, batch, padded) <= budget
 
 
-@given(LENGTHS, st.integers(1, 5_000))
-def test_taking_batches_ends_with_every_text_taken_once(lengths: list[int], budget: int) -> None:
+@given(LENGTHS, st.integers(1, 5_000), st.booleans())
+def test_the_oldest_text_is_always_taken(lengths: list[int], budget: int, padded: bool) -> None:
+    assert 0 in take_batch(lengths, budget, padded=padded)
+
+
+@given(LENGTHS, st.integers(1, 5_000), st.booleans())
+def test_taking_batches_ends_with_every_text_taken_once(lengths: list[int], budget: int, padded: bool) -> None:
     waiting = list(enumerate(lengths))
     taken: list[int] = []
     while waiting:
-        batch = take_batch([length for _, length in waiting], budget)
+        batch = take_batch([length for _, length in waiting], budget, padded=padded)
         assert len(set(batch)) == len(batch)
         taken += [waiting[i][0] for i in batch]
         waiting = [entry for i, entry in enumerate(waiting) if i not in set(batch)]
     assert sorted(taken) == list(range(len(lengths)))
 
 
-@given(LENGTHS, st.integers(600, 5_000))
-def test_texts_of_the_oldest_ones_length_fill_the_batch_first(lengths: list[int], budget: int) -> None:
-    batch = take_batch(lengths, budget)
+@given(LENGTHS, st.integers(600, 5_000), st.booleans())
+def test_texts_of_the_oldest_ones_length_fill_the_batch_first(lengths: list[int], budget: int, padded: bool) -> None:
+    batch = take_batch(lengths, budget, padded=padded)
     left = set(range(len(lengths))) - set(batch)
     worst = max(abs(lengths[i] - lengths[0]) for i in batch)
     assert all(abs(lengths[i] - lengths[0]) >= worst for i in left)
+
+
+@given(LENGTHS, st.integers(1, 5_000))
+def test_a_packed_batch_holds_all_of_the_padded_one(lengths: list[int], budget: int) -> None:
+    packed = take_batch(lengths, budget, padded=False)
+    assert set(packed) >= set(take_batch(lengths, budget, padded=True))
+
+
+@given(LENGTHS, st.integers(1, 5_000), st.booleans())
+def test_a_batch_stops_only_where_the_next_nearest_text_does_not_fit(
+    lengths: list[int], budget: int, padded: bool
+) -> None:
+    batch = take_batch(lengths, budget, padded=padded)
+    left = sorted(set(range(len(lengths))) - set(batch), key=lambda i: (abs(lengths[i] - lengths[0]), i))
+    assert not left or cost(lengths, [*batch, left[0]], padded) > budget
 
 
 class TouchyEncoder:
@@ -54,16 +75,17 @@ class TouchyEncoder:
 
     dimension = 2
     batch_tokens = 64
+    padded = True
 
     def __init__(self) -> None:
         self.batches: list[int] = []
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
-        return [list(text.encode()) for text in texts]
+        return [np.frombuffer(text.encode(), np.uint8).astype(np.int32) for text in texts]
 
     def embed(self, batch: Sequence[TokenIds]) -> Vectors:
         self.batches.append(len(batch))
-        words = [bytes(tokens).decode() for tokens in batch]
+        words = [bytes(tokens.astype(np.uint8)).decode() for tokens in batch]
         if any("poison" in word for word in words):
             raise RuntimeError("out of memory")
         rows = np.array([[len(word), 1] for word in words], np.float32)
@@ -84,9 +106,12 @@ class HeldEncoder(TouchyEncoder):
         return super().embed(batch)
 
 
-@pytest.fixture(params=["real", "touchy"])
+@pytest.fixture(params=["packed", "padded", "touchy"])
 def encoder(request: pytest.FixtureRequest, model: ModelDirectory, demo_settings: Settings) -> Encoder:
-    return TorchEncoder(model, demo_settings) if request.param == "real" else TouchyEncoder()
+    if request.param == "touchy":
+        return TouchyEncoder()
+    settings = demo_settings.model_copy(update={"torch_threads": 1})
+    return TorchEncoder(model, settings, packed=request.param == "packed")
 
 
 def test_results_come_in_the_order_of_the_texts(encoder: Encoder) -> None:

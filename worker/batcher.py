@@ -13,28 +13,36 @@ from numpy.typing import NDArray
 
 from shared.errors import ModelBroken, TextFailed
 from shared.redis_keys import PRIORITIES, Priority
-from worker.encoder import Encoder, TokenIds
+from worker.encoder import Encoder
 from worker.metrics import WorkerMetrics
+from worker.tokenizer import TokenIds
 
 logger = logging.getLogger(__name__)
 
 Vector = NDArray[np.float32]
 
 
-def take_batch(lengths: Sequence[int], max_tokens: int) -> list[int]:
+def take_batch(lengths: Sequence[int], max_tokens: int, *, padded: bool) -> list[int]:
     """Indices of the next batch among texts waiting in order of arrival, `lengths` tokens each.
 
-    The oldest text is always in it, so nothing starves; then come those nearest to it in length, so little is
-    padded, while longest x count stays within `max_tokens`. A text longer than the budget goes alone.
+    The oldest text is always in it, so nothing starves; then come those nearest to it in length, while the cost stays
+    within `max_tokens`. Near lengths keep padding small; a packed model computes texts of one length together. A text
+    longer than the budget goes alone.
     """
     batch: list[int] = []
-    longest = 0
+    longest = total = 0
     for i in sorted(range(len(lengths)), key=lambda i: (i != 0, abs(lengths[i] - lengths[0]), i)):
         longest = max(longest, lengths[i])
-        if batch and longest * (len(batch) + 1) > max_tokens:
+        total += lengths[i]
+        if batch and (longest * (len(batch) + 1) if padded else total) > max_tokens:
             break
         batch.append(i)
     return batch
+
+
+def cost(batch: Sequence[TokenIds], *, padded: bool) -> int:
+    """Tokens that the model computes: longest x count if it pads, the sum of the lengths if it packs."""
+    return max(map(len, batch)) * len(batch) if padded else sum(map(len, batch))
 
 
 @dataclass(eq=False)
@@ -141,16 +149,19 @@ class Batcher:
     def _take(self, priority: Priority) -> list[_Entry]:
         waiting = [entry for entry in self._pending[priority] if not entry.result.cancelled()]
         self.metrics.texts.labels(priority, "dropped").inc(len(self._pending[priority]) - len(waiting))
-        chosen = set(take_batch([len(entry.tokens) for entry in waiting], self.budget)) if waiting else set()
+        if not waiting:
+            self._pending[priority] = []
+            return []
+        chosen = set(take_batch([len(e.tokens) for e in waiting], self.budget, padded=self.encoder.padded))
         self._pending[priority] = [entry for i, entry in enumerate(waiting) if i not in chosen]
         return [waiting[i] for i in sorted(chosen)]
 
     def _timed(self, batch: list[TokenIds]) -> list[Vector | TextFailed]:
         """Runs in the model thread."""
-        lengths = [len(tokens) for tokens in batch]
-        self.metrics.tokens.inc(sum(lengths))
-        self.metrics.computed_tokens.inc(max(lengths) * len(batch))
-        self.metrics.batch_tokens.observe(max(lengths) * len(batch))
+        computed = cost(batch, padded=self.encoder.padded)
+        self.metrics.tokens.inc(sum(map(len, batch)))
+        self.metrics.computed_tokens.inc(computed)
+        self.metrics.batch_tokens.observe(computed)
         with self.metrics.batch_seconds.time():
             return self._embed(batch)
 
@@ -172,7 +183,7 @@ class Batcher:
         middle = len(batch) // 2
         halves = (batch[:middle], batch[middle:])
         results = [self._embed(half) for half in halves]
-        size = max(max(map(len, half)) * len(half) for half in halves)
+        size = max(cost(half, padded=self.encoder.padded) for half in halves)
         # No text was at fault, so the size was.
         if not any(isinstance(result, TextFailed) for part in results for result in part) and size < self.budget:
             self._set_budget(size)

@@ -1,28 +1,28 @@
 """Text to vector: tokenizer and transformer of one sentence-transformers model on one device."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
 from shared.errors import StartupError
-from shared.model_directory import ModelDirectory, Pooling
+from shared.model_directory import ModelDirectory
 from shared.settings import Settings
+from worker.packed_model import PackedModel, can_pack
+from worker.padded_model import PaddedModel
+from worker.tokenizer import TokenIds, Tokenizer
 
-TokenIds = list[int]
+logger = logging.getLogger(__name__)
+
 Vectors = NDArray[np.float32]
 
-PREFIX_CHARS = 65_536
-"""Longer texts are first tokenised up to here; nearly always that fills the model's limit."""
-MAX_CHARS = 4 * PREFIX_CHARS
-"""Of a text whose prefix does not fill the limit (one endless word, say), no more is read: the tokenizer takes a second
-for two million characters, and others wait."""
-CPU_BATCH_TOKENS = 4_096
-"""A CPU gains nothing from larger batches (they leave its caches), and a waiting state loses a lot."""
+CPU_BATCH_TOKENS = 2_048
+"""A CPU gains nothing from larger batches, and a waiting state loses a lot: docs/benchmarks.md has the curve."""
 
 
 class Encoder(Protocol):
@@ -30,7 +30,9 @@ class Encoder(Protocol):
 
     dimension: int
     batch_tokens: int
-    """Largest budget of padded tokens that makes sense on this device."""
+    """Largest budget of tokens in a batch that makes sense on this device."""
+    padded: bool
+    """Whether a batch costs its longest text times its texts, or the sum of its tokens."""
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenIds]: ...
 
@@ -40,89 +42,75 @@ class Encoder(Protocol):
 
 
 class TorchEncoder:
-    """transformers + torch."""
+    """The engine that fits the model and the device."""
 
-    def __init__(self, directory: ModelDirectory, settings: Settings) -> None:
+    def __init__(self, directory: ModelDirectory, settings: Settings, *, packed: bool = True) -> None:
+        """`packed=False` takes the padded engine, which every architecture has.
+
+        Raises:
+            StartupError: the model cannot be loaded, or the device is not there.
+        """
         self.directory = directory
         self.device = _device(settings.device)
         if self.device.type == "cpu" and settings.torch_threads:
             torch.set_num_threads(settings.torch_threads)
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
+        # No TF32 on a GPU, whatever the environment says: it costs float32 two digits.
+        torch.set_float32_matmul_precision("highest")
+        self.dtype = compute_dtype(settings.dtype, self.device)
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory.path, local_files_only=True)
-            self._model: Any = AutoModel.from_pretrained(
-                directory.path,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=getattr(torch, settings.dtype),
-            )
+            self.tokenizer = Tokenizer(directory)
+            model = _load(directory, self.dtype).to(self.device)
         except (OSError, ValueError) as error:
             raise StartupError(f"Model {directory.path} cannot be loaded: {str(error).splitlines()[0]}") from None
-        self._model.eval().to(self.device)
-        self._pad_id = int(self.tokenizer.pad_token_id)
+        self._model = (
+            PackedModel(model, directory.pooling)
+            if packed and can_pack(model)
+            else PaddedModel(model, directory.pooling, self.tokenizer.pad_id)
+        )
+        self.padded = self._model.padded
         self.dimension = directory.dimension
         cap = settings.max_batch_tokens
         self.batch_tokens = min(cap, CPU_BATCH_TOKENS) if self.device.type == "cpu" else cap
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         """Token ids of each text with its special tokens, cut on the right to the model's limit."""
-        limit = self.directory.max_seq_length
-        return self._token_ids([self._prefix(self._clean(text), limit) for text in texts], limit)
+        return self.tokenizer(texts)
 
     def embed(self, batch: Sequence[TokenIds]) -> Vectors:
-        width = max(len(tokens) for tokens in batch)
-        ids = np.full((len(batch), width), self._pad_id, dtype=np.int64)
-        mask = np.zeros((len(batch), width), dtype=np.int64)
-        for row, tokens in enumerate(batch):
-            ids[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        with torch.inference_mode():
-            attention = torch.from_numpy(mask).to(self.device)
-            hidden = self._model(
-                input_ids=torch.from_numpy(ids).to(self.device), attention_mask=attention
-            ).last_hidden_state
-            pooled = pool(hidden.float(), attention, self.directory.pooling)
+        vectors = np.full((len(batch), self.dimension), np.nan, dtype=np.float32)
+        # A tokenizer without special tokens may make nothing of a text, and nothing has no embedding.
+        there = [i for i, tokens in enumerate(batch) if len(tokens)]
+        if there:
+            rows = self._model([batch[i] for i in there])
             # Without an epsilon: a zero vector becomes not-a-number, which the batcher reports.
-            vectors: Vectors = (pooled / pooled.norm(dim=1, keepdim=True)).cpu().numpy()
+            vectors[there] = (rows / rows.norm(dim=1, keepdim=True)).cpu().numpy()
         return vectors
 
-    def _clean(self, text: str) -> str:
-        text = text.strip()
-        return text.lower() if self.directory.do_lower_case else text
 
-    def _prefix(self, text: str, limit: int) -> str:
-        """The text, or as much of a very long one as the model can read."""
-        prefix = text[:PREFIX_CHARS]
-        if len(prefix) == len(text):
-            return text
-        text = text[:MAX_CHARS]
-        # The cut can change the last word only, so a prefix of twice the limit is long enough.
-        return prefix if len(self._token_ids([prefix], 2 * limit)[0]) == 2 * limit else text
+def compute_dtype(name: str, device: torch.device, capabilities: Mapping[str, Any] | None = None) -> torch.dtype:
+    """The type to compute in for DTYPE `name`: float32 on a CPU without instructions for the half type asked for.
 
-    def _token_ids(self, texts: Sequence[str], limit: int) -> list[TokenIds]:
-        if not texts:
-            return []
-        encoded = self.tokenizer(
-            list(texts), truncation=True, max_length=limit, padding=False, return_attention_mask=False
-        )
-        ids: list[TokenIds] = encoded["input_ids"]
-        return ids
-
-
-def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """Reduce [batch, tokens, dimension] to [batch, dimension] over the tokens that `mask` marks.
-
-    Formulas: sentence-transformers' Pooling module, modes mean, cls and max.
+    Such a CPU would widen every number and be slower than in float32, which is also more exact.
     """
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    match pooling:
-        case "cls":
-            return hidden[:, 0]
-        case "max":
-            return hidden.masked_fill(weights == 0, -torch.inf).amax(dim=1)
-        case "mean":
-            return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    wanted: torch.dtype = getattr(torch, name)
+    if device.type != "cpu" or wanted == torch.float32:
+        return wanted
+    present = torch.cpu.get_capabilities() if capabilities is None else capabilities
+    features = {torch.bfloat16: ("avx512_bf16", "amx_bf16"), torch.float16: ("avx512_fp16", "amx_fp16")}[wanted]
+    # Elsewhere than on x86 torch does not tell; there the setting is believed.
+    if present.get("architecture") == "x86_64" and not any(present.get(feature) for feature in features):
+        logger.warning("this CPU has no %s instructions: the model runs in float32, which is faster on it", name)
+        return torch.float32
+    return wanted
+
+
+def _load(directory: ModelDirectory, dtype: torch.dtype) -> Any:
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
+    model: Any = AutoModel.from_pretrained(
+        directory.path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype
+    )
+    model.eval().requires_grad_(False)
+    return model
 
 
 def _device(name: str) -> torch.device:
