@@ -6,8 +6,8 @@ BIN = $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format demo-corpus clean bench-embed bench-overload bench-queue bench-retrieve bench-scale
-.PHONY: bench-search bench-start
+.PHONY: help demo test check format chaos soak fuzz demo-corpus clean
+.PHONY: bench-embed bench-overload bench-queue bench-retrieve bench-scale bench-search bench-start
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,6 +26,15 @@ demo: $(VENV)/installed ## two Redis servers, a worker and the API on PORT (8000
 
 test: $(VENV)/installed ## the whole suite
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/installed ## real faults under load for CHAOS_SECONDS (600), and a table of what clients saw
+	$(BIN)/python -m tests.chaos
+
+soak: $(VENV)/installed ## steady load for SOAK_SECONDS (600): whether memory and key counts stay flat
+	$(BIN)/python -m tests.soak
+
+fuzz: $(VENV)/installed ## new hostile inputs for FUZZ_SECONDS (600), and how many there were
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest tests/test_fuzz.py tests/test_openapi_fuzz.py --timeout 0
 
 check: $(VENV)/installed ## ruff and mypy --strict
 	$(BIN)/ruff format --check .

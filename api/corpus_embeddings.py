@@ -37,7 +37,7 @@ def stored_embeddings(path: Path, corpus: Corpus, dimension: int) -> Vectors:
     """
     try:
         rows: Vectors = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # numpy evaluates the header, and raises whatever its tokeniser, parser or mmap does
         raise StartupError(f"{path} is not a readable .npy file: {error}.") from None
     if rows.shape != (len(corpus), dimension) or rows.dtype != np.float32:
         raise StartupError(

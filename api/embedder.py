@@ -177,6 +177,9 @@ class Embedder:
             except (RedisError, OSError) as error:
                 logger.warning("cannot hear replies, trying again: %s", error)
                 await asyncio.sleep(0.1)
+            except Exception:  # a process that no longer hears replies would be of no use, and not even look ill
+                logger.exception("replies could not be read")
+                await asyncio.sleep(0.1)
 
     def _land_safely(self, reply: Reply) -> None:
         try:

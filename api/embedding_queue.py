@@ -1,5 +1,6 @@
 """The queue seen from an API process: texts go in, replies come back on a list of this process's own."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
@@ -39,8 +40,26 @@ class EmbeddingQueue:
             Overloaded: too many texts wait. Nothing of this chunk was queued.
             Unavailable: no worker is alive.
         """
+        reply = await self._submitted(texts, priority, wait_ms)
+        if reply[0] == b"no workers":
+            # Their signs of life may be lost, not they: then the next ones come.
+            await asyncio.sleep(1.2 * redis_keys.IDLE_RENEW_MS / 1000)
+            reply = await self._submitted(texts, priority, wait_ms)
+        status, *owners = reply
+        if status == b"no workers":
+            raise Unavailable("No worker is alive to embed what is not cached; try again soon.")
+        if status == b"overloaded":
+            waiting, excess, done, in_ms = map(int, owners)
+            raise Overloaded(
+                f"The workers are busy with {waiting} texts; try again soon, what is done stays done.",
+                retry_after=seconds_until_room(excess, done, in_ms),
+            )
+        return {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
+
+    async def _submitted(self, texts: Mapping[str, str], priority: Priority, wait_ms: int) -> list[Any]:
+        """The reply of `submit.lua`."""
         queue = redis_keys.queue(self._fingerprint, priority)
-        status, *owners = await self._submit(
+        reply: list[Any] = await self._submit(
             keys=[
                 queue,
                 redis_keys.wake(queue),
@@ -61,15 +80,7 @@ class EmbeddingQueue:
                 *(part for item in texts.items() for part in item),
             ],
         )
-        if status == b"no workers":
-            raise Unavailable("No worker is alive to embed what is not cached; try again soon.")
-        if status == b"overloaded":
-            waiting, excess, done, in_ms = map(int, owners)
-            raise Overloaded(
-                f"The workers are busy with {waiting} texts; try again soon, what is done stays done.",
-                retry_after=seconds_until_room(excess, done, in_ms),
-            )
-        return {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
+        return reply
 
     async def replies(self) -> AsyncIterator[Reply]:
         """Replies as they come; ends when none came for half a second.

@@ -69,7 +69,12 @@ class Timed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                # Garbage behind a pipelined request: uvicorn has closed the connection, and uvloop says so in this way.
+                if "handler is closed" not in str(error):
+                    raise
 
         try:
             await self._app(scope, receive, watched)

@@ -50,4 +50,7 @@ def decode_reply(data: bytes) -> Reply:
     Raises:
         msgspec.DecodeError: the bytes are no reply.
     """
-    return msgspec.msgpack.decode(data, type=Reply)
+    try:
+        return msgspec.msgpack.decode(data, type=Reply)
+    except UnicodeDecodeError as error:  # msgspec lets it through
+        raise msgspec.DecodeError(f"a text is not UTF-8: {error.reason}") from None
