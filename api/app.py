@@ -61,7 +61,7 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _fault)
 
-    app.include_router(retrieval_routes(settings, catalog))
+    app.include_router(retrieval_routes(settings, catalog, metrics))
     app.include_router(status_routes(settings, catalog, metrics, app.version))
     describe_bodies(app)
     return app

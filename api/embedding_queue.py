@@ -14,6 +14,7 @@ from shared.errors import Overloaded, Unavailable
 from shared.redis_client import blocking_pop, script
 from shared.redis_keys import Priority
 from shared.reply import Reply, decode_reply
+from shared.text_digest import read_part
 
 REPLIES_PER_READ = 64
 DONE = "done"
@@ -77,7 +78,7 @@ class EmbeddingQueue:
                 redis_keys.flight(queue, ""),
                 redis_keys.drained(queue),
                 redis_keys.DRAIN_MS,
-                *(part for item in texts.items() for part in item),
+                *(part for digest, text in texts.items() for part in (digest, read_part(text))),
             ],
         )
         return reply

@@ -21,12 +21,12 @@ PremiseIds = NDArray[np.int64]
 
 SUM_ERROR = 1e-5
 """Two float32 sums of 768 products of unit vectors differ by less: each is off by at most d/16 * 2^-24 * 2."""
-FEW = 64
-"""Up to so many accessible premises of a block, reading just their rows is as fast as scanning it."""
 LEAST_CANDIDATES = 64
-"""Of a block; fewer save nothing, and leave more blocks to be read again."""
-CANDIDATES_PER_K = 4
+"""Of a block; fewer save nothing, and leave more blocks to be scanned again."""
+CANDIDATES_PER_K = 8
 """Of all blocks together."""
+SECOND_TIME = 8
+"""So many times the candidates, where the first scan of a block did not prove enough."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class PremiseIndex:
         self.certified = 0
         """Searches whose answer the scan proved; for the metrics."""
         self.widened = 0
-        """Searches that had to read blocks again, in float32."""
+        """Searches for which a block had to be read again."""
 
     @classmethod
     def of(cls, rows: Vectors) -> "PremiseIndex":
@@ -113,37 +113,43 @@ class _Scan:
         self._most = max(LEAST_CANDIDATES, -(-CANDIDATES_PER_K * self._k // blocks))
         self._few: list[PremiseIds] = []
         """All accessible premises of blocks that have few."""
-        self._found: list[Candidates] = []
-        self._cut: list[tuple[int, float]] = []
-        """Blocks that have more premises than were found there, and how high those can score."""
+        self._found: dict[int, Candidates] = {}
+        """The likeliest of those that have more, by block."""
         self.widened = False
+        """Whether a block had to be read again."""
 
     def read(self, block: int) -> None:
         count = self._counts[block] if self._k > 0 else 0
         if count == 0:
             return
-        if count <= FEW:
+        if count <= self._most:
             self._few.append(self._accessible(block))
-            return
-        rows = self._quantised.blocks[block]
-        selector = self._search.accessible.selector(rows)
-        found = self._quantised.best(block, self._query, selector, min(self._most, count))
-        self._found.append(found)
-        if count > self._most:
-            self._cut.append((block, float(found.at_most[-1])))
+        else:
+            self._found[block] = self._candidates(block, self._most)
 
     def hits(self) -> Hits:
         """Once every block was read."""
-        found = np.concatenate([np.empty(0, np.int64), *(part.ids for part in self._found)])
-        at_most = np.concatenate([np.empty(0), *(part.at_most for part in self._found)])
-        # k premises and their scores: what cannot score as high is not among the best.
-        likely = found[np.argpartition(-at_most, self._k - 1)[: self._k]] if len(found) > self._k > 0 else found
+        least = self._least()
+        possible = list(self._few)
+        for block, found in self._found.items():
+            if found.at_most[-1] >= least:  # so may a premise that was left out
+                self.widened = True
+                found = self._candidates(block, min(SECOND_TIME * self._most, self._counts[block]))
+            whole = found.at_most[-1] >= least and len(found.ids) < self._counts[block]
+            possible.append(self._accessible(block) if whole else found.ids[found.at_most >= least])
+        return self._scored(np.sort(np.concatenate([np.empty(0, np.int64), *possible])))  # in the order of memory
+
+    def _least(self) -> float:
+        """What each of the k best scores at least: as much as the k likeliest do."""
+        ids = np.concatenate([np.empty(0, np.int64), *(found.ids for found in self._found.values())])
+        at_most = np.concatenate([np.empty(0), *(found.at_most for found in self._found.values())])
+        likely = ids[np.argpartition(-at_most, self._k - 1)[: self._k]] if len(ids) > self._k > 0 else ids
         known = self._scored(np.concatenate([likely, *self._few]))
-        least = known.scores[-1] - SUM_ERROR if len(known.ids) == self._k > 0 else -np.inf
-        again = [block for block, rest_at_most in self._cut if rest_at_most >= least]
-        self.widened = bool(again)
-        possible = [found[at_most >= least], *self._few, *map(self._accessible, again)]
-        return self._scored(np.unique(np.concatenate(possible)))  # sorted: rows are read in the order of memory
+        return float(known.scores[-1]) - SUM_ERROR if len(known.ids) == self._k > 0 else -np.inf
+
+    def _candidates(self, block: int, count: int) -> Candidates:
+        selector = self._search.accessible.selector(self._quantised.blocks[block])
+        return self._quantised.best(block, self._query, selector, count)
 
     def _scored(self, ids: PremiseIds) -> Hits:
         """The k best of those ids."""

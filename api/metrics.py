@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, ge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.stages import Stages
+
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -30,6 +32,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._stages = Histogram(
+            "premise_stage_seconds",
+            "Time of one stage of a request for premises; some stages overlap",
+            ("stage",),
+            buckets=LATENCY_BUCKETS,
+            registry=self._registry,
+        )
         self._loop_lag = Histogram(
             "premise_event_loop_lag_seconds",
             "How late the event loop wakes a task: what a request waits because others are served",
@@ -39,6 +48,10 @@ class Metrics:
 
     def observe(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, str(status)).observe(seconds)
+
+    def observe_stages(self, stages: Stages) -> None:
+        for stage, seconds in stages.seconds.items():
+            self._stages.labels(stage).observe(seconds)
 
     async def watch_loop(self) -> None:
         """Observe the event loop's lag until cancelled."""

@@ -9,9 +9,11 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from api.catalog import Catalog
+from api.metrics import Metrics
 from api.request import BatchBody, Body, Context, RetrieveBody, parse_body
 from api.response import LEAN_CLIENT_LIMIT, is_lean_client, json_response, ranked_body
 from api.retriever import Retrieval
+from api.stages import Stages
 from shared.errors import BodyTooLarge, BodyTooSlow
 from shared.settings import Settings
 
@@ -24,41 +26,54 @@ SCHEMA_REFERENCE = "#/components/schemas/{name}"
 """Where OpenAPI keeps what several routes share."""
 
 
-def retrieval_routes(settings: Settings, catalog: Catalog) -> APIRouter:
+def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> APIRouter:
     router = APIRouter()
 
-    async def parsed(request: Request, kind: type[Body]) -> tuple[Body, Context]:
+    async def parsed(request: Request, kind: type[Body], stages: Stages) -> tuple[Body, Context]:
         try:
             async with asyncio.timeout(BODY_S):
-                body = await _read(request, settings.max_body_bytes)
+                with stages.measure("read"):
+                    body = await _read(request, settings.max_body_bytes)
         except TimeoutError:
             raise BodyTooSlow(f"The body did not arrive within {BODY_S} s.") from None
-        if len(body) <= PARSE_INLINE_BYTES:
-            return parse_body(body, kind)
-        return await asyncio.to_thread(parse_body, body, kind)
+        with stages.measure("parse"):
+            if len(body) <= PARSE_INLINE_BYTES:
+                return parse_body(body, kind)
+            return await asyncio.to_thread(parse_body, body, kind)
 
-    async def retrieved(request: Request, states: list[str], context: Context) -> Retrieval:
+    def timed_response(content: bytes, counts: dict[str, int], stages: Stages) -> Response:
+        metrics.observe_stages(stages)
+        response = json_response(content, counts)
+        response.headers["Server-Timing"] = stages.server_timing()
+        return response
+
+    async def retrieved(request: Request, states: list[str], context: Context, stages: Stages) -> Retrieval:
         served = catalog.served
         if settings.rate_limit and request.client:
             await served.rate_limit.admit(request.client.host, len(states))
-        return await _unless_gone(request, served.retriever.retrieve(states, context))
+        return await _unless_gone(request, served.retriever.retrieve(states, context, stages))
 
     @router.post("/retrieve", openapi_extra=_body_reference(RetrieveBody))
     async def retrieve(request: Request) -> Response:
         """The premises most likely to help with a goal, best first."""
-        body, context = await parsed(request, RetrieveBody)
-        retrieval = await retrieved(request, [body.state], context)
+        stages = Stages()
+        body, context = await parsed(request, RetrieveBody, stages)
+        retrieval = await retrieved(request, [body.state], context, stages)
         limit = LEAN_CLIENT_LIMIT if is_lean_client(request.headers.get("user-agent", "")) else None
-        content, truncated = ranked_body(retrieval.ranked[0], limit)
-        return json_response(content, {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated})
+        with stages.measure("write"):
+            content, truncated = ranked_body(retrieval.ranked[0], limit)
+        counts = {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated}
+        return timed_response(content, counts, stages)
 
     @router.post("/retrieve/batch", openapi_extra=_body_reference(BatchBody))
     async def retrieve_batch(request: Request) -> Response:
         """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
-        body, context = await parsed(request, BatchBody)
-        retrieval = await retrieved(request, body.states, context)
-        content = b",".join(ranked_body(ranked, None)[0] for ranked in retrieval.ranked)
-        return json_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped})
+        stages = Stages()
+        body, context = await parsed(request, BatchBody, stages)
+        retrieval = await retrieved(request, body.states, context, stages)
+        with stages.measure("write"):
+            content = b",".join(ranked_body(ranked, None)[0] for ranked in retrieval.ranked)
+        return timed_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped}, stages)
 
     return router
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,16 @@ from numpy.typing import NDArray
 from api.accessible import Accessible, AccessibleSets
 from api.corpus import Corpus
 from api.embedder import Embedder
-from api.index import Search
+from api.index import Hits, Search
 from api.new_premises import NewPremiseLists, NewPremises
 from api.ranking import Ranked, merge, new_premise_scores
 from api.request import Context
 from api.search_threads import TOGETHER, SearchThreads
+from api.stages import Stages
 from shared.errors import DeadlinePassed, TextFailed
 from shared.text_digest import text_digest
 
+T = TypeVar("T")
 Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
 
@@ -43,20 +46,27 @@ class Retriever:
     max_k: int
     timeout_s: float
 
-    async def retrieve(self, states: Sequence[str], context: Context) -> Retrieval:
-        """The best premises for each state.
+    async def retrieve(self, states: Sequence[str], context: Context, stages: Stages) -> Retrieval:
+        """The best premises for each state; `stages` learns what took how long.
 
         Raises:
             PremiseServerError: with the HTTP status that fits.
         """
+
+        async def timed(stage: str, work: Awaitable[T]) -> T:
+            with stages.measure(stage):
+                return await work
+
         give_up = time.monotonic() + self.timeout_s
         k = min(context.k, self.max_k)
         try:
             async with asyncio.TaskGroup() as group:
                 # Both kinds of text wait for workers side by side; meanwhile the accessible set is made.
-                state_rows = group.create_task(self._embed_states(states if k > 0 else ()))
-                new_premises = group.create_task(self.new_premises.of(context.new_premises, self.timeout_s))
-                accessible = group.create_task(self.accessible_sets.of(context))
+                state_rows = group.create_task(timed("state", self._embed_states(states if k > 0 else ())))
+                new_premises = group.create_task(
+                    timed("new_premises", self.new_premises.of(context.new_premises, self.timeout_s))
+                )
+                accessible = group.create_task(timed("accessible", self.accessible_sets.of(context)))
         except ExceptionGroup as errors:
             # The one that ended the group; the others were only cancelled, or failed in the same moment.
             raise errors.exceptions[0] from None
@@ -70,7 +80,10 @@ class Retriever:
                 rows = state_rows.result()
                 for start in range(0, len(rows), TOGETHER):
                     part = rows[start : start + TOGETHER]
-                    ranked += await asyncio.gather(*(self._ranked(row, among, new, k) for row in part))
+                    with stages.measure("search"):
+                        scored = await asyncio.gather(*(self._scored(row, among, new, k) for row in part))
+                    with stages.measure("merge"):
+                        ranked += [merge(hits, self.corpus.names, scores, new.names, k) for hits, scores in scored]
         except TimeoutError:
             raise DeadlinePassed(f"The search did not end within {self.timeout_s:g} s; try again.") from None
         return Retrieval(ranked, new.dropped)
@@ -83,10 +96,11 @@ class Retriever:
             place = "The state" if len(states) == 1 else f"State {at} (counted from 0)"
             raise TextFailed(f"{place}: {error}.") from None
 
-    async def _ranked(self, state: Vector, accessible: Accessible, new: NewPremises, k: int) -> Ranked:
+    async def _scored(self, state: Vector, accessible: Accessible, new: NewPremises, k: int) -> tuple[Hits, Vector]:
+        """The best of the indexed premises, and the score of every new one."""
         # Side by side: either reads megabytes, and neither holds Python's lock.
-        indexed, scores = await asyncio.gather(
+        hits, scores = await asyncio.gather(
             self.threads.search(Search(state, accessible, k)),
             self.threads.run(new_premise_scores, state, new.rows),
         )
-        return merge(indexed, self.corpus.names, scores, new.names, k)
+        return hits, scores

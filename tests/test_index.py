@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from api.accessible import Accessible
 from api.corpus import Corpus
-from api.index import FEW, Hits, PremiseIndex, Search, inner_products
+from api.index import LEAST_CANDIDATES, Hits, PremiseIndex, Search, inner_products
 from api.quantised_index import BLOCK
 from shared.model_directory import ModelDirectory
 from shared.settings import Settings
@@ -132,7 +132,7 @@ def test_the_scan_proves_where_scores_spread_and_blocks_are_read_where_they_do_n
     assert tight.widened == 20
 
 
-@pytest.mark.parametrize("count", [0, 1, FEW, FEW + 1, BLOCK - 1, BLOCK])
+@pytest.mark.parametrize("count", [0, 1, LEAST_CANDIDATES, LEAST_CANDIDATES + 1, BLOCK - 1, BLOCK])
 def test_every_size_of_a_block(indices: dict[str, PremiseIndex], count: int) -> None:
     mask = np.zeros(COUNT, np.bool_)
     mask[BLOCK : BLOCK + count] = True

@@ -10,15 +10,13 @@ from tokenizers.normalizers import Sequence as Normalizers
 from transformers import AutoTokenizer
 
 from shared.model_directory import ModelDirectory
+from shared.text_digest import read_part
 
 TokenIds = NDArray[np.int32]
 """Of one text, with its special tokens, [tokens]."""
 
 PREFIX_CHARS = 65_536
 """Longer texts are first tokenised up to here; nearly always that fills the model's limit."""
-MAX_CHARS = 4 * PREFIX_CHARS
-"""Of a text whose prefix does not fill the limit (one endless word, say), no more is read: the tokenizer takes a second
-for two million characters, and others wait."""
 
 
 class Tokenizer:
@@ -45,7 +43,9 @@ class Tokenizer:
         return [np.array(ids, np.int32) for ids in listed]
 
     def _clean(self, text: str) -> str:
-        text = text.strip()
+        # Of a text whose prefix does not fill the limit (one endless word, say) not all is read: the tokenizer takes a
+        # second for two million characters, and others wait.
+        text = read_part(text)
         return text.lower() if self._lower_before else text
 
     def _readable(self, text: str) -> str:
@@ -53,7 +53,6 @@ class Tokenizer:
         prefix = text[:PREFIX_CHARS]
         if len(prefix) == len(text):
             return text
-        text = text[:MAX_CHARS]
         # The cut can change the last word only, so a prefix of twice the limit is long enough.
         return prefix if len(self._token_ids([prefix], 2 * self.limit)[0]) == 2 * self.limit else text
 
