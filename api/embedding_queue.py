@@ -11,7 +11,7 @@ from arq.connections import ArqRedis
 
 from shared import redis_keys
 from shared.errors import Overloaded, Unavailable
-from shared.redis_client import blocking_pop, script
+from shared.redis_client import BLOCK_S, blocking_pop, script
 from shared.redis_keys import Priority
 from shared.reply import Reply, decode_reply
 from shared.text_digest import read_part
@@ -44,7 +44,7 @@ class EmbeddingQueue:
         reply = await self._submitted(texts, priority, wait_ms)
         if reply[0] == b"no workers":
             # Their signs of life may be lost, not they: then the next ones come.
-            await asyncio.sleep(1.2 * redis_keys.IDLE_RENEW_MS / 1000)
+            await asyncio.sleep(1.2 * BLOCK_S)
             reply = await self._submitted(texts, priority, wait_ms)
         status, *owners = reply
         if status == b"no workers":

@@ -80,8 +80,6 @@ DRAIN_MS = 5_000
 LEASE_MS = 1_000
 """A claimed job is free again this long after its worker last renewed it."""
 RENEW_MS = 250
-"""How often a worker renews its leases and its sign of life."""
-IDLE_RENEW_MS = 500
-"""The same while it has no job; a lease that begins meanwhile lasts longer."""
+"""How often a worker renews its leases and its sign of life; without jobs it gives one whenever it looks for some."""
 WORKER_TTL_MS = 1_500
 """A worker counts as gone this long after its last sign of life."""

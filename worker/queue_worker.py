@@ -143,9 +143,10 @@ class QueueWorker(Worker):
         if not self._more:
             token = await blocking_pop(self.pool, self._wake_key)
         claimed = await self._claim_script(
-            keys=[self.queue_name, self._wake_key],
-            args=[most, redis_keys.LEASE_MS, self._worker_id, redis_keys.JOB_TTL_MS, int(token is not None)],
-        )
+            keys=[self.queue_name, self._wake_key, self._workers_key],
+            args=[most, redis_keys.LEASE_MS, self._worker_id, redis_keys.JOB_TTL_MS, int(token is not None),
+                  redis_keys.WORKER_TTL_MS],
+        )  # fmt: skip
         # Several at once are a busy queue, where the next have come meanwhile; one alone was the last.
         self._more = len(claimed) == most or len(claimed) > 1
         for raw_id, body, tries, given_up in claimed:
@@ -211,17 +212,21 @@ class QueueWorker(Worker):
     async def _keep_renewing(self) -> None:
         while True:
             running = [job_id for job_id, task in self.tasks.items() if not task.done()]
-            with contextlib.suppress(RedisError, OSError):
-                abandoned = await self._renew_script(
-                    keys=[self.queue_name, self._workers_key],
-                    args=[redis_keys.LEASE_MS, self._worker_id, redis_keys.WORKER_TTL_MS, *running],
-                )
-                for job_id in map(bytes.decode, abandoned):
-                    if task := self.tasks.get(job_id):
-                        self._abandoned.add(job_id)
-                        task.cancel()
+            if running:  # an idle worker claims every half second, which is its sign of life
+                with contextlib.suppress(RedisError, OSError):
+                    await self._renew(running)
             stop_if_cancelled()
-            await asyncio.sleep((redis_keys.RENEW_MS if running else redis_keys.IDLE_RENEW_MS) / 1000)
+            await asyncio.sleep(redis_keys.RENEW_MS / 1000)
+
+    async def _renew(self, running: list[str]) -> None:
+        abandoned = await self._renew_script(
+            keys=[self.queue_name, self._workers_key],
+            args=[redis_keys.LEASE_MS, self._worker_id, redis_keys.WORKER_TTL_MS, *running],
+        )
+        for job_id in map(bytes.decode, abandoned):
+            if task := self.tasks.get(job_id):
+                self._abandoned.add(job_id)
+                task.cancel()
 
 
 def _failed(digests: list[str], sentence: str) -> Outcome:

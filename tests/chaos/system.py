@@ -122,8 +122,8 @@ class WorkerPart(Part):
 
     def worker_id(self) -> str:
         """Of the process that runs now; empty until the log has it."""
-        found = re.findall(r"worker (\S+) serves (\S+) on", self.log.read_text())
-        return str(found[-1][0]) if found else ""
+        found = re.findall(r"worker (\S+) serves ", self.log.read_text())
+        return str(found[-1]) if found else ""
 
 
 @dataclass
