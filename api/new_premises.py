@@ -6,6 +6,7 @@ most of a warm request, so the whole outcome is kept by the digest of the list's
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from api.corpus import Corpus
 from api.embedder import Embedder
 from api.request import UnreadList, read_new_premises
-from shared.errors import TextFailed
+from shared.errors import DeadlinePassed, TextFailed
 from shared.text_digest import text_digest
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 Vectors = NDArray[np.float32]
 
 LONG_BYTES = 16_384
+LEAST_LEFT_S = 0.1
+"""With less left of its time, a request does not begin again."""
 REMEMBERED_BYTES = 64 << 20
 """Ten full lists of 2,048 x 768 float32."""
 
@@ -40,6 +43,14 @@ class NewPremises:
     """How many were too many."""
 
 
+@dataclass
+class _Flight:
+    """A list that is being embedded, for all requests that sent it."""
+
+    task: asyncio.Task[NewPremises]
+    waiting: int = 0
+
+
 class NewPremiseLists:
     """New premises against one corpus."""
 
@@ -47,6 +58,7 @@ class NewPremiseLists:
         self._corpus = corpus
         self._embedder = embedder
         self._most = most
+        self._flights: dict[bytes, _Flight] = {}
         self._lists: LRUCache[bytes, NewPremises] = LRUCache(
             REMEMBERED_BYTES, getsizeof=lambda known: known.rows.nbytes + 200 * len(known.names) + 1
         )
@@ -59,12 +71,37 @@ class NewPremiseLists:
         """
         known = self._lists.get(premises.digest)
         if known is None:
-            known = await self._embedded(premises, timeout_s)
+            known = await self._joined(premises, timeout_s)
             if known.rows.nbytes < REMEMBERED_BYTES:
                 self._lists[premises.digest] = known
         if known.dropped:
             logger.warning("%d new premises dropped, %d ranked", known.dropped, len(known.names))
         return known
+
+    async def _joined(self, premises: UnreadList, timeout_s: float) -> NewPremises:
+        """A class of students sends the same list in the same minute: it is read and looked up once."""
+        give_up = time.monotonic() + timeout_s
+        while True:
+            left_s = give_up - time.monotonic()
+            flight = self._flights.get(premises.digest)
+            if flight is None:
+                flight = _Flight(asyncio.create_task(self._embedded(premises, left_s)))
+                self._flights[premises.digest] = flight
+            flight.waiting += 1
+            try:
+                async with asyncio.timeout(left_s + LEAST_LEFT_S):  # its own deadline says more, and comes first
+                    return await asyncio.shield(flight.task)
+            except DeadlinePassed:  # that of whoever came first
+                if give_up - time.monotonic() < LEAST_LEFT_S:
+                    raise
+            except TimeoutError:
+                raise DeadlinePassed(f"The new premises were not embedded in {timeout_s:g} s; try again.") from None
+            finally:
+                flight.waiting -= 1
+                if flight.waiting == 0 or flight.task.done():
+                    flight.task.cancel()
+                    if self._flights.get(premises.digest) is flight:
+                        del self._flights[premises.digest]
 
     async def _embedded(self, premises: UnreadList, timeout_s: float) -> NewPremises:
         if len(premises.json) > LONG_BYTES:

@@ -20,6 +20,8 @@ from worker.process import run_worker
 from worker.tokenizer import TokenIds
 
 TOKENS_PER_S = 20_000
+BATCH_S = 0.1
+"""A full batch's time, as on real devices: 2,048 tokens on a few CPU cores, 131,072 on a GPU."""
 DIGEST_TOKENS = 8
 """The first token ids of a text are its digest, from which its vector is made."""
 
@@ -31,8 +33,8 @@ class SimulatedDevice:
 
     def __init__(self, directory: ModelDirectory, settings: Settings) -> None:
         self.dimension = directory.dimension
-        self.batch_tokens = settings.max_batch_tokens
         self._tokens_per_s = float(os.environ.get("TOKENS_PER_S", TOKENS_PER_S))
+        self.batch_tokens = min(settings.max_batch_tokens, int(BATCH_S * self._tokens_per_s))
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         """As many tokens as Lean text of that length has: one for three bytes."""

@@ -4,6 +4,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -99,10 +100,18 @@ def raw(base_url: str, sent: bytes) -> socket.socket:
     return connection
 
 
+def received(connection: socket.socket) -> bytes:
+    """An answer to the end of its JSON; its parts may come one by one."""
+    answer = b""
+    while not answer.endswith(b"}") and (part := connection.recv(10_000)):
+        answer += part
+    return answer
+
+
 def test_headers_that_never_end_are_given_up(served: Stack) -> None:
     half = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
     answered = raw(served.base_url, half + b"\r\n")
-    assert answered.recv(10_000).startswith(b"HTTP/1.1 200 ")
+    assert received(answered).startswith(b"HTTP/1.1 200 ")
     answered.sendall(b"\r\n")  # no request, but a sign of life
     slow = [
         answered,
@@ -111,7 +120,7 @@ def test_headers_that_never_end_are_given_up(served: Stack) -> None:
     start = time.monotonic()
     for connection in slow:
         with connection:
-            answer = connection.recv(10_000)
+            answer = received(connection)
             assert answer.startswith(b"HTTP/1.1 408 ")
             assert answer.endswith(b"}")
             assert connection.recv(10_000) == b""
@@ -120,9 +129,36 @@ def test_headers_that_never_end_are_given_up(served: Stack) -> None:
 
 def test_what_is_not_http_gets_an_error_in_json(served: Stack) -> None:
     with raw(served.base_url, b"\x16\x03\x01 not http\r\n\r\n") as connection:
-        head, _, body = connection.recv(10_000).partition(b"\r\n\r\n")
+        head, _, body = received(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert body == b'{"detail":"The request is not valid HTTP."}'
+
+
+def test_many_clients_with_the_same_long_list_are_all_served(served: Stack) -> None:
+    new = [{"name": f"n{i}", "decl": f"theorem same{i} : {i} = {i} is the list of many"} for i in range(200)]
+
+    def ask_once(i: int) -> int:
+        body = {"state": f"{GOAL} {i % 3}", "k": 3, "new_premises": new}
+        return httpx.post(f"{served.base_url}/retrieve", json=body, timeout=60).status_code
+
+    with ThreadPoolExecutor(40) as clients:
+        assert list(clients.map(ask_once, range(40))) == [200] * 40
+
+
+def test_the_one_of_many_who_hangs_up_takes_the_list_from_nobody(served: Stack) -> None:
+    new = [{"name": f"n{i}", "decl": f"def held{i} : {i} = {i} {'again ' * 20}"} for i in range(200)]
+    body = {"state": GOAL, "k": 3, "new_premises": new}
+
+    def impatient() -> None:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{served.base_url}/retrieve", json=body, timeout=0.3)
+
+    with ThreadPoolExecutor(2) as clients:
+        first = clients.submit(impatient)
+        time.sleep(0.1)
+        answer = httpx.post(f"{served.base_url}/retrieve", json=body, timeout=60)
+        first.result()
+    assert answer.status_code == 200
 
 
 def test_a_client_that_hangs_up_is_not_served_further(served: Stack, client: httpx.Client) -> None:
