@@ -13,6 +13,7 @@ from shared.errors import PremiseServerError, StartupError
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
 from shared.signals import exit_on_signals
+from shared.tracing import tracer
 
 SWITCH_S = 0.0005
 GRACE_S = 30
@@ -23,7 +24,7 @@ def main() -> int:
     exit_on_signals()
     try:
         settings = load_settings()
-        configure_logging(settings.log_level, "api")
+        configure_logging(settings.log_level, "api", settings.log_format)
         listener = inherited_listener()
         if listener is None and settings.api_processes > 1:
             with listen(settings.host, settings.port) as shared:
@@ -49,7 +50,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         server.should_exit = True
 
     config = uvicorn.Config(
-        create_app(settings, fail),
+        create_app(settings, tracer(settings, "api"), fail),
         loop="uvloop",
         http=Protocol,
         forwarded_allow_ips=settings.trusted_proxies,

@@ -27,7 +27,8 @@ class KeyRequired:
         scheme, _, bearer = Headers(scope=scope).get("authorization", "").partition(" ")
         segment, _, rest = scope["path"].lstrip("/").partition("/")
         if self._is_key(segment):
-            await self._app({**scope, "path": f"/{rest}", "raw_path": f"/{rest}".encode()}, receive, send)
+            scope["path"], scope["raw_path"] = f"/{rest}", f"/{rest}".encode()
+            await self._app(scope, receive, send)
         elif scheme.lower() == "bearer" and self._is_key(bearer.strip()):
             await self._app(scope, receive, send)
         else:

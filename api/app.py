@@ -7,25 +7,29 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
+from opentelemetry.trace import Tracer
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from api.api_key import KeyRequired
 from api.catalog import Catalog
-from api.metrics import Metrics, Timed
+from api.metrics import Metrics
+from api.observed import Observed
 from api.path import NormalPath
+from api.request_record import record_of
 from api.response import error_body
 from api.retrieval_routes import describe_bodies, retrieval_routes
 from api.status_routes import status_routes
-from shared.errors import PremiseServerError
+from shared.errors import Overloaded, PremiseServerError
 from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], None]) -> FastAPI:
+def create_app(settings: Settings, tracer: Tracer, on_failure: Callable[[PremiseServerError], None]) -> FastAPI:
     """The application; `on_failure` hears of an error that keeps it from ever being ready."""
-    catalog, metrics = Catalog(settings), Metrics()
+    metrics = Metrics()
+    catalog = Catalog(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -51,12 +55,21 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.add_middleware(Timed, metrics=metrics)
-    # What is added last comes first: all others see the path as the routes have it.
+    # What is added last comes first.
     app.add_middleware(NormalPath, revisions=lambda: {settings.data_revision, catalog.revision} - {""})
     if key := settings.api_key.get_secret_value():
         app.add_middleware(KeyRequired, key=key)
-    app.add_exception_handler(PremiseServerError, _known_error)
+    app.add_middleware(Observed, metrics=metrics, tracer=tracer)
+
+    async def known_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, PremiseServerError)
+        record_of(request).detail = str(error)
+        if isinstance(error, Overloaded):
+            metrics.refused.labels(error.reason).inc()
+        headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else {}
+        return Response(error_body(str(error)), error.status, headers, media_type="application/json")
+
+    app.add_exception_handler(PremiseServerError, known_error)
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _fault)
@@ -65,12 +78,6 @@ def create_app(settings: Settings, on_failure: Callable[[PremiseServerError], No
     app.include_router(status_routes(settings, catalog, metrics, app.version))
     describe_bodies(app)
     return app
-
-
-async def _known_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, PremiseServerError)
-    headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else {}
-    return Response(error_body(str(error)), error.status, headers, media_type="application/json")
 
 
 async def _routing_error(_request: Request, error: Exception) -> Response:

@@ -18,7 +18,8 @@ from api.corpus import build_corpus
 from api.corpus_embeddings import compute, computed_path, sample_of, stored_embeddings, verify
 from api.data_repository import DataRepository, read_archive
 from api.embedder import Embedder
-from api.embedding_queue import EmbeddingQueue
+from api.embedding_queue import EmbeddingQueue, QueueState
+from api.metrics import Metrics
 from api.names_body import NamesBody
 from api.new_premises import NewPremiseLists
 from api.rate_limit import RateLimit
@@ -48,8 +49,9 @@ class Served:
 class Catalog:
     """Loads in the background while the server already answers; use `close` when done."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
+        self._metrics = metrics
         self.fingerprint = ""
         self._served: Served | None = None
         self._queue: EmbeddingQueue | None = None
@@ -76,6 +78,7 @@ class Catalog:
                 dimension=model.dimension,
                 near_entries=settings.lru_cache_size,
                 chunk_tokens=settings.chunk_tokens,
+                metrics=self._metrics,
             )
         )
         artifacts = await self._artifacts(model, embedder)
@@ -89,7 +92,7 @@ class Catalog:
                 corpus=corpus,
                 embedder=embedder,
                 accessible_sets=AccessibleSets(corpus),
-                new_premises=NewPremiseLists(corpus, embedder, settings.max_new_premises),
+                new_premises=NewPremiseLists(corpus, embedder, settings.max_new_premises, self._metrics),
                 threads=threads,
                 max_k=settings.max_k,
                 timeout_s=settings.request_timeout,
@@ -110,19 +113,30 @@ class Catalog:
         return self._served
 
     @property
+    def is_loaded(self) -> bool:
+        return self._served is not None
+
+    @property
     def revision(self) -> str:
         """What the data calls itself; empty until it is served."""
         return self._served.revision if self._served else ""
 
-    async def problems(self) -> list[str]:
-        """Why requests that need an embedding would fail now, one sentence each."""
-        if self._served is None or self._queue is None:
-            return [str(self._not_yet())]
+    async def queue_state(self) -> QueueState | None:
+        """Nothing while Redis is away, or before the model is known."""
+        if self._queue is None:
+            return None
         try:
-            alive = await self._queue.workers_alive()
+            return await self._queue.state()
         except (RedisError, OSError):
+            return None
+
+    def problems(self, queue: QueueState | None) -> list[str]:
+        """Why requests that need an embedding would fail now, one sentence each."""
+        if self._served is None:
+            return [str(self._not_yet())]
+        if queue is None:
             return ["The queue's Redis (REDIS_URL) cannot be reached."]
-        return [] if alive else [f"No worker for {self.fingerprint} is alive."]
+        return [] if queue.alive else [f"No worker for {self.fingerprint} is alive."]
 
     async def close(self) -> None:
         await self._resources.aclose()

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from api.embedding_queue import DONE, EmbeddingQueue, chunks
 from api.long_lists import LONG, LongLists
+from api.metrics import Metrics
 from shared.embedding_cache import EmbeddingCache
 from shared.errors import DeadlinePassed, PremiseServerError, TextFailed, Unavailable
 from shared.redis_client import stop_if_cancelled
@@ -64,11 +65,13 @@ class Embedder:
         dimension: int,
         near_entries: int,
         chunk_tokens: int,
+        metrics: Metrics | None = None,
     ) -> None:
         self._queue = queue
         self._cache = cache
         self._dimension = dimension
         self._chunk_tokens = chunk_tokens
+        self._metrics = metrics or Metrics()
         self._near: LRUCache[str, Vector] = LRUCache(near_entries)
         self._flights: dict[tuple[Priority, str], Flight] = {}
         self._jobs: dict[str, _Job] = {}
@@ -104,11 +107,14 @@ class Embedder:
             async with asyncio.timeout(timeout_s):
                 while missing := [d for d in by_digest if d not in found]:
                     async with self.long_lists.turn(len(missing)):
-                        found |= await self._cached(missing)
+                        with self._metrics.stage("cache"):
+                            found |= await self._cached(missing, priority)
                         stop_if_cancelled()
                         absent = {d: by_digest[d] for d in missing if d not in found}
                         flights = await self._queued(absent, priority, give_up)
-                    found |= await _landed(flights)
+                    if flights:
+                        with self._metrics.stage("embed"):
+                            found |= await _landed(flights)
                     if len(found) < len(by_digest):
                         await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
@@ -118,8 +124,9 @@ class Embedder:
             ) from None
         return np.stack([found[d] for d in digests]) if digests else np.empty((0, self._dimension), np.float32)
 
-    async def _cached(self, digests: Sequence[str]) -> dict[str, Vector]:
+    async def _cached(self, digests: Sequence[str], priority: Priority) -> dict[str, Vector]:
         found = {d: vector for d in digests if (vector := self._near.get(d)) is not None}
+        self._metrics.count_texts(priority, "near", len(found))
         rest = [d for d in digests if d not in found]
         if rest:
             try:
@@ -128,6 +135,7 @@ class Embedder:
                 logger.warning("the cache is away, embedding instead: %s", error)
                 cached = {}
             self._near.update(cached)
+            self._metrics.count_texts(priority, "redis", len(cached))
             found |= cached
             # What landed while Redis was asked has left its flight; missing it here would embed it again.
             found |= {d: vector for d in rest if d not in found and (vector := self._near.get(d)) is not None}
@@ -139,6 +147,7 @@ class Embedder:
             return {}
         flights = {d: f for d in texts if (f := self._flights.get((priority, d))) is not None}
         mine = {d: text for d, text in texts.items() if d not in flights}
+        self._metrics.count_texts(priority, "joined", len(flights))
         for digest in mine:
             self._flights[priority, digest] = flights[digest] = asyncio.get_running_loop().create_future()
         # Not cancelled with this request: others may have joined its flights meanwhile.
@@ -153,7 +162,10 @@ class Embedder:
         try:
             for chunk in chunks(texts, self._chunk_tokens):
                 wait_ms = int(1000 * (give_up - time.monotonic()))
-                for digest, job_id in (await self._queue.submit(chunk, priority, wait_ms)).items():
+                submitted = await self._queue.submit(chunk, priority, wait_ms)
+                self._metrics.count_texts(priority, "joined", submitted.joined)
+                self._metrics.count_texts(priority, "queued", len(chunk) - submitted.joined)
+                for digest, job_id in submitted.jobs.items():
                     pending.discard(digest)
                     if job_id == DONE:
                         self._fail(priority, [digest], _Lost())

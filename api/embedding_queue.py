@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 from uuid import uuid4
 
@@ -12,14 +13,37 @@ from arq.connections import ArqRedis
 from shared import redis_keys
 from shared.errors import Overloaded, Unavailable
 from shared.redis_client import BLOCK_S, blocking_pop, script
-from shared.redis_keys import Priority
+from shared.redis_keys import PRIORITIES, Priority
 from shared.reply import Reply, decode_reply
 from shared.text_digest import read_part
+from shared.tracing import traceparent
+from shared.worker_status import WorkerStatus, decode_status
 
 REPLIES_PER_READ = 64
 DONE = "done"
 LONGEST_RETRY_S = 60
 """Also what a client is told while nothing gets done at all: workers are added or restarted meanwhile."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """One chunk, queued."""
+
+    jobs: dict[str, str]
+    """Job id by digest, or `DONE` for a text that was embedded a moment ago: the cache has it."""
+    joined: int
+    """Texts that others had queued before."""
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """What Redis knows of one fingerprint's queues."""
+
+    texts: dict[Priority, int]
+    """Waiting or in progress."""
+    workers: list[WorkerStatus]
+    """Those alive that have said something about themselves."""
+    alive: int
 
 
 class EmbeddingQueue:
@@ -32,20 +56,19 @@ class EmbeddingQueue:
         self._reply_list = redis_keys.replies(uuid4().hex)
         self._submit = script(redis, "submit")
 
-    async def submit(self, texts: Mapping[str, str], priority: Priority, wait_ms: int) -> dict[str, str]:
+    async def submit(self, texts: Mapping[str, str], priority: Priority, wait_ms: int) -> "Submitted":
         """Queue one chunk, text by digest, for one who waits `wait_ms`; texts that a job embeds already are joined.
-
-        Returns the job id by digest, or `DONE` for a text that was embedded a moment ago: the cache has it.
 
         Raises:
             Overloaded: too many texts wait. Nothing of this chunk was queued.
             Unavailable: no worker is alive.
         """
-        reply = await self._submitted(texts, priority, wait_ms)
+        own = uuid4().hex
+        reply = await self._submitted(own, texts, priority, wait_ms)
         if reply[0] == b"no workers":
             # Their signs of life may be lost, not they: then the next ones come.
             await asyncio.sleep(1.2 * BLOCK_S)
-            reply = await self._submitted(texts, priority, wait_ms)
+            reply = await self._submitted(own, texts, priority, wait_ms)
         status, *owners = reply
         if status == b"no workers":
             raise Unavailable("No worker is alive to embed what is not cached; try again soon.")
@@ -53,11 +76,13 @@ class EmbeddingQueue:
             waiting, excess, done, in_ms = map(int, owners)
             raise Overloaded(
                 f"The workers are busy with {waiting} texts; try again soon, what is done stays done.",
-                retry_after=seconds_until_room(excess, done, in_ms),
+                seconds_until_room(excess, done, in_ms),
+                "queue",
             )
-        return {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
+        jobs = {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
+        return Submitted(jobs, sum(not job.startswith(own) for job in jobs.values()))
 
-    async def _submitted(self, texts: Mapping[str, str], priority: Priority, wait_ms: int) -> list[Any]:
+    async def _submitted(self, own: str, texts: Mapping[str, str], priority: Priority, wait_ms: int) -> list[Any]:
         """The reply of `submit.lua`."""
         queue = redis_keys.queue(self._fingerprint, priority)
         reply: list[Any] = await self._submit(
@@ -68,7 +93,7 @@ class EmbeddingQueue:
                 redis_keys.workers(self._fingerprint),
             ],
             args=[
-                uuid4().hex,
+                own,
                 "embed",
                 self._reply_list,
                 wait_ms,
@@ -78,6 +103,7 @@ class EmbeddingQueue:
                 redis_keys.flight(queue, ""),
                 redis_keys.drained(queue),
                 redis_keys.DRAIN_MS,
+                traceparent(),
                 *(part for digest, text in texts.items() for part in (digest, read_part(text))),
             ],
         )
@@ -108,9 +134,26 @@ class EmbeddingQueue:
         return {job_id for job_id, score in zip(jobs, scores, strict=True) if score is None}
 
     async def workers_alive(self) -> int:
+        return len(await self._alive())
+
+    async def state(self) -> QueueState:
+        queues = {priority: redis_keys.queue(self._fingerprint, priority) for priority in PRIORITIES}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues.values():
+                pipe.get(redis_keys.admitted(queue))
+                pipe.exists(queue)
+            counts = await pipe.execute()
+        # As in submit.lua: the counter says nothing over an empty queue.
+        texts = {p: int(counts[2 * i] or 0) * counts[2 * i + 1] for i, p in enumerate(queues)}
+        alive = await self._alive()
+        keys = [redis_keys.worker_status(self._fingerprint, worker.decode()) for worker in alive]
+        said = [decode_status(data) for data in (await self._redis.mget(keys) if keys else []) if data]
+        return QueueState(texts, [status for status in said if status], len(alive))
+
+    async def _alive(self) -> list[bytes]:
         seconds, microseconds = await self._redis.time()
         now_ms = seconds * 1000 + microseconds // 1000
-        alive: int = await self._redis.zcount(redis_keys.workers(self._fingerprint), now_ms, "+inf")
+        alive: list[bytes] = await self._redis.zrangebyscore(redis_keys.workers(self._fingerprint), now_ms, "+inf")
         return alive
 
 

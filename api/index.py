@@ -6,7 +6,7 @@ every accessible premise, and a text scores the same as indexed and as new premi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import faiss
 import numpy as np
@@ -44,6 +44,8 @@ class Hits:
 
     ids: PremiseIds
     scores: Vector
+    widened: bool = False
+    """Whether the first scan did not prove them, and blocks were read again."""
 
 
 def inner_products(state: Vector, rows: Vectors, ids: PremiseIds) -> Vector:
@@ -66,10 +68,6 @@ class PremiseIndex:
         self._flat = flat  # owns the rows
         self._rows: Vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
         self._quantised = quantised
-        self.certified = 0
-        """Searches whose answer the scan proved; for the metrics."""
-        self.widened = 0
-        """Searches for which a block had to be read again."""
 
     @classmethod
     def of(cls, rows: Vectors) -> "PremiseIndex":
@@ -92,11 +90,7 @@ class PremiseIndex:
         for block in range(len(self._quantised.blocks)):
             for scan in scans:
                 scan.read(block)
-        hits = [scan.hits() for scan in scans]
-        widened = sum(scan.widened for scan in scans)
-        self.widened += widened
-        self.certified += len(scans) - widened
-        return hits
+        return [scan.hits() for scan in scans]
 
 
 class _Scan:
@@ -115,8 +109,6 @@ class _Scan:
         """All accessible premises of blocks that have few."""
         self._found: dict[int, Candidates] = {}
         """The likeliest of those that have more, by block."""
-        self.widened = False
-        """Whether a block had to be read again."""
 
     def read(self, block: int) -> None:
         count = self._counts[block] if self._k > 0 else 0
@@ -131,13 +123,15 @@ class _Scan:
         """Once every block was read."""
         least = self._least()
         possible = list(self._few)
+        widened = False
         for block, found in self._found.items():
             if found.at_most[-1] >= least:  # so may a premise that was left out
-                self.widened = True
+                widened = True
                 found = self._candidates(block, min(SECOND_TIME * self._most, self._counts[block]))
             whole = found.at_most[-1] >= least and len(found.ids) < self._counts[block]
             possible.append(self._accessible(block) if whole else found.ids[found.at_most >= least])
-        return self._scored(np.sort(np.concatenate([np.empty(0, np.int64), *possible])))  # in the order of memory
+        ids = np.sort(np.concatenate([np.empty(0, np.int64), *possible]))  # in the order of memory
+        return replace(self._scored(ids), widened=widened)
 
     def _least(self) -> float:
         """What each of the k best scores at least: as much as the k likeliest do."""

@@ -32,7 +32,9 @@ class LongLists:
         """
         if self._waiting >= MOST_WAITING:
             wait_s = self._waiting * self._turn_s / AT_ONCE
-            raise Overloaded("Too many long lists of new premises wait; try again soon.", math.ceil(wait_s))
+            raise Overloaded(
+                "Too many long lists of new premises wait; try again soon.", math.ceil(wait_s), "long_lists"
+            )
 
     @asynccontextmanager
     async def turn(self, texts: int) -> AsyncIterator[None]:

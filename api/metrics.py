@@ -1,17 +1,33 @@
-"""Counters and timings of one API process, for `/metrics`."""
+"""Counters and timings of the API, for `/metrics`.
+
+With several API processes a scrape reaches any one of them; prometheus_client then keeps the numbers in files that all
+processes of one parent share, and any one can tell the sum.
+"""
 
 import asyncio
+import os
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
-from api.stages import Stages
+from api.processes import METRICS
+from api.request_record import RequestRecord
+from shared.redis_keys import PRIORITIES, Priority
+
+Source = Literal["list", "near", "redis", "joined", "queued"]
+"""Where a text's embedding came from: a remembered list of new premises, the near cache, the Redis cache, a job that
+embedded it already for another request, or a job of its own."""
+SOURCES: tuple[Source, ...] = ("list", "near", "redis", "joined", "queued")
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-
-
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.5)
 LAG_EVERY_S = 0.02
 
@@ -22,36 +38,75 @@ class Metrics:
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self._registry = registry = CollectorRegistry()
+        if METRICS not in os.environ:
+            ProcessCollector(registry=registry)
         self._requests = Histogram(
             "premise_request_seconds",
             "Time to answer a request",
             ("route", "status"),
             buckets=LATENCY_BUCKETS,
-            registry=self._registry,
+            registry=registry,
         )
-
         self._stages = Histogram(
             "premise_stage_seconds",
-            "Time of one stage of a request for premises; some stages overlap",
+            "Time of one stage of a request for premises; some stages overlap or are part of another",
             ("stage",),
             buckets=LATENCY_BUCKETS,
-            registry=self._registry,
+            registry=registry,
         )
         self._loop_lag = Histogram(
             "premise_event_loop_lag_seconds",
             "How late the event loop wakes a task: what a request waits because others are served",
             buckets=LAG_BUCKETS,
-            registry=self._registry,
+            registry=registry,
+        )
+        self._texts = Counter(
+            "premise_texts",
+            "Texts whose embedding was asked for, by where it came from; all but queued are cache hits",
+            ("priority", "source"),
+            registry=registry,
+        )
+        for priority in PRIORITIES:
+            for source in SOURCES:
+                self._texts.labels(priority, source)
+        self.refused = Counter(
+            "premise_refused", "Requests answered with 429, by what was full", ("reason",), registry=registry
+        )
+        self.searches = Counter(
+            "premise_searches",
+            "Searches, by what proved their answer: the first scan, or blocks read again",
+            ("proof",),
+            registry=registry,
+        )
+        self.truncated = Counter(
+            "premise_answers_truncated", "Answers cut to what a Lean client can read", registry=registry
+        )
+        self.dropped = Counter(
+            "premise_new_premises_dropped", "New premises beyond MAX_NEW_PREMISES, not ranked", registry=registry
         )
 
-    def observe(self, route: str, status: int, seconds: float) -> None:
+    def observe(self, route: str, status: int, seconds: float, record: RequestRecord) -> None:
         self._requests.labels(route, str(status)).observe(seconds)
+        for stage, stage_seconds in record.stages.seconds().items():
+            self._stages.labels(stage).observe(stage_seconds)
 
-    def observe_stages(self, stages: Stages) -> None:
-        for stage, seconds in stages.seconds.items():
-            self._stages.labels(stage).observe(seconds)
+    def stage(self, stage: str) -> AbstractContextManager[object]:
+        """Times a part of a stage that requests may share."""
+        return self._stages.labels(stage).time()
+
+    def count_texts(self, priority: Priority, source: Source, count: int) -> None:
+        self._texts.labels(priority, source).inc(count)
+
+    def texts(self) -> dict[Source, int]:
+        """Texts asked for since the start, over all processes."""
+        samples = [
+            s for family in self._collected().collect() if family.name == "premise_texts" for s in family.samples
+        ]
+        return {
+            source: int(sum(s.value for s in samples if s.name.endswith("_total") and s.labels["source"] == source))
+            for source in SOURCES
+        }
 
     async def watch_loop(self) -> None:
         """Observe the event loop's lag until cancelled."""
@@ -60,38 +115,23 @@ class Metrics:
             await asyncio.sleep(LAG_EVERY_S)
             self._loop_lag.observe(max(0.0, time.perf_counter() - due))
 
-    def exposition(self) -> bytes:
-        """Every metric in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def exposition(self, gauges: Sequence[Metric]) -> bytes:
+        """Every metric in Prometheus' text format; `gauges` are those that only Redis knows."""
+        now = CollectorRegistry()
+        now.register(_Known(gauges))
+        return generate_latest(self._collected()) + generate_latest(now)
+
+    def _collected(self) -> CollectorRegistry:
+        if METRICS not in os.environ:
+            return self._registry
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # the library's gap
+        return together
 
 
-class Timed:
-    """ASGI middleware that observes every request."""
+@dataclass(frozen=True, eq=False)
+class _Known(Collector):
+    metrics: Sequence[Metric]
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start, status = time.perf_counter(), 500
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            try:
-                await send(message)
-            except RuntimeError as error:
-                # Garbage behind a pipelined request: uvicorn has closed the connection, and uvloop says so in this way.
-                if "handler is closed" not in str(error):
-                    raise
-
-        try:
-            await self._app(scope, receive, watched)
-        finally:
-            # Paths that no route answers share one label: clients could invent any number of them.
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.observe(route, status, time.perf_counter() - start)
+    def collect(self) -> Sequence[Metric]:
+        return self.metrics

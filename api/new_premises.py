@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from api.corpus import Corpus
 from api.embedder import Embedder
+from api.metrics import Metrics
 from api.request import UnreadList, read_new_premises
 from shared.errors import DeadlinePassed, TextFailed
 from shared.text_digest import text_digest
@@ -54,10 +55,11 @@ class _Flight:
 class NewPremiseLists:
     """New premises against one corpus."""
 
-    def __init__(self, corpus: Corpus, embedder: Embedder, most: int) -> None:
+    def __init__(self, corpus: Corpus, embedder: Embedder, most: int, metrics: Metrics) -> None:
         self._corpus = corpus
         self._embedder = embedder
         self._most = most
+        self._metrics = metrics
         self._flights: dict[bytes, _Flight] = {}
         self._lists: LRUCache[bytes, NewPremises] = LRUCache(
             REMEMBERED_BYTES, getsizeof=lambda known: known.rows.nbytes + 200 * len(known.names) + 1
@@ -70,7 +72,9 @@ class NewPremiseLists:
             PremiseServerError: as `Embedder.embed`; a TextFailed says which declaration it was.
         """
         known = self._lists.get(premises.digest)
-        if known is None:
+        if known is not None:
+            self._metrics.count_texts("premises", "list", len(known.names))
+        else:
             known = await self._joined(premises, timeout_s)
             if known.rows.nbytes < REMEMBERED_BYTES:
                 self._lists[premises.digest] = known
@@ -84,13 +88,17 @@ class NewPremiseLists:
         while True:
             left_s = give_up - time.monotonic()
             flight = self._flights.get(premises.digest)
+            joined = flight is not None
             if flight is None:
                 flight = _Flight(asyncio.create_task(self._embedded(premises, left_s)))
                 self._flights[premises.digest] = flight
             flight.waiting += 1
             try:
                 async with asyncio.timeout(left_s + LEAST_LEFT_S):  # its own deadline says more, and comes first
-                    return await asyncio.shield(flight.task)
+                    made = await asyncio.shield(flight.task)
+                if joined:
+                    self._metrics.count_texts("premises", "joined", len(made.names))
+                return made
             except DeadlinePassed:  # that of whoever came first
                 if give_up - time.monotonic() < LEAST_LEFT_S:
                     raise

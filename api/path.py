@@ -22,5 +22,5 @@ class NormalPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = {**scope, "path": normal_path(scope["path"], self._revisions())}
+            scope["path"] = normal_path(scope["path"], self._revisions())
         await self._app(scope, receive, send)

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from shared.errors import StartupError
 
 LISTENER = "API_LISTENER"
 """Environment variable that tells a child the number of the inherited listening socket."""
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client's own variable: the folder through which processes sum up their metrics."""
 EARLY_S = 60.0
 """A child that fails within this long of its start will not do better next time."""
 
@@ -40,7 +43,8 @@ def run_processes(listener: socket.socket, count: int) -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
-    children = {_start(listener): time.monotonic() for _ in range(count)}
+    metrics = TemporaryDirectory(prefix="premise-server-")
+    children = {_start(listener, metrics.name): time.monotonic() for _ in range(count)}
     try:
         while not stopping:
             time.sleep(0.2)
@@ -50,7 +54,7 @@ def run_processes(listener: socket.socket, count: int) -> None:
                 del children[child]
                 if child.returncode == 1 or time.monotonic() - started < EARLY_S:
                     raise StartupError(f"An API process stopped (exit status {child.returncode}).")
-                children[_start(listener)] = time.monotonic()
+                children[_start(listener, metrics.name)] = time.monotonic()
     finally:
         for child in children:
             child.terminate()
@@ -58,6 +62,7 @@ def run_processes(listener: socket.socket, count: int) -> None:
             child.wait()
             assert child.stdin is not None
             child.stdin.close()
+        metrics.cleanup()
 
 
 def _end_with_parent() -> None:
@@ -65,9 +70,9 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _start(listener: socket.socket) -> "subprocess.Popen[bytes]":
+def _start(listener: socket.socket, metrics: str) -> "subprocess.Popen[bytes]":
     number = listener.fileno()
-    env = {**os.environ, LISTENER: str(number)}
+    env = {**os.environ, LISTENER: str(number), METRICS: metrics}
     # A session of its own: Ctrl-C reaches the parent, which stops the children once.
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "api"],

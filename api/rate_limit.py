@@ -41,4 +41,5 @@ class RateLimit:
             return
         if used > self._per_minute:
             left = WINDOW_S - int(now % WINDOW_S)
-            raise Overloaded(f"You may ask for {self._per_minute} states a minute; try again in {left} s.", left)
+            sentence = f"You may ask for {self._per_minute} states a minute; try again in {left} s."
+            raise Overloaded(sentence, left, "rate_limit")

@@ -5,6 +5,7 @@ import orjson
 from starlette.responses import Response
 
 from api.ranking import Ranked
+from api.stages import Stages
 
 LEAN_CLIENT_LIMIT = 60 * 1024
 """A Lean client waits for curl to exit before it reads the pipe, which holds 64 KiB: a longer body hangs it."""
@@ -33,7 +34,11 @@ def error_body(message: str) -> bytes:
     return orjson.dumps({"detail": message[:500]})
 
 
-def json_response(content: bytes, counts: dict[str, int] | None = None, status: int = 200) -> Response:
-    """An answer; of `counts`, those that are not zero become headers."""
+def json_response(
+    content: bytes, counts: dict[str, int] | None = None, stages: Stages | None = None, *, status: int = 200
+) -> Response:
+    """An answer; of `counts`, those that are not zero become headers, and `stages` the one that says them."""
     headers = {name: str(count) for name, count in (counts or {}).items() if count}
+    if stages is not None:
+        headers["Server-Timing"] = stages.server_timing()
     return Response(content, status, headers, media_type="application/json")

@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from api.catalog import Catalog
 from api.metrics import Metrics
 from api.request import BatchBody, Body, Context, RetrieveBody, parse_body
+from api.request_record import record_of
 from api.response import LEAN_CLIENT_LIMIT, is_lean_client, json_response, ranked_body
 from api.retriever import Retrieval
-from api.stages import Stages
 from shared.errors import BodyTooLarge, BodyTooSlow
 from shared.settings import Settings
 
@@ -29,7 +29,8 @@ SCHEMA_REFERENCE = "#/components/schemas/{name}"
 def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> APIRouter:
     router = APIRouter()
 
-    async def parsed(request: Request, kind: type[Body], stages: Stages) -> tuple[Body, Context]:
+    async def parsed(request: Request, kind: type[Body]) -> tuple[Body, Context]:
+        stages = record_of(request).stages
         try:
             async with asyncio.timeout(BODY_S):
                 with stages.measure("read"):
@@ -41,39 +42,41 @@ def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> 
                 return parse_body(body, kind)
             return await asyncio.to_thread(parse_body, body, kind)
 
-    def timed_response(content: bytes, counts: dict[str, int], stages: Stages) -> Response:
-        metrics.observe_stages(stages)
-        response = json_response(content, counts)
-        response.headers["Server-Timing"] = stages.server_timing()
-        return response
-
-    async def retrieved(request: Request, states: list[str], context: Context, stages: Stages) -> Retrieval:
-        served = catalog.served
+    async def retrieved(request: Request, states: list[str], context: Context) -> Retrieval:
+        served, record = catalog.served, record_of(request)
+        record.counts |= {"states": len(states), "k": context.k}
         if settings.rate_limit and request.client:
             await served.rate_limit.admit(request.client.host, len(states))
-        return await _unless_gone(request, served.retriever.retrieve(states, context, stages))
+        retrieval = await _unless_gone(request, served.retriever.retrieve(states, context, record.stages))
+        record.counts |= {"new_premises": retrieval.new_premises, "dropped": retrieval.dropped}
+        metrics.dropped.inc(retrieval.dropped)
+        metrics.searches.labels("bound").inc(len(states) * (context.k > 0) - retrieval.widened)
+        metrics.searches.labels("widened").inc(retrieval.widened)
+        return retrieval
 
     @router.post("/retrieve", openapi_extra=_body_reference(RetrieveBody))
     async def retrieve(request: Request) -> Response:
         """The premises most likely to help with a goal, best first."""
-        stages = Stages()
-        body, context = await parsed(request, RetrieveBody, stages)
-        retrieval = await retrieved(request, [body.state], context, stages)
+        record = record_of(request)
+        body, context = await parsed(request, RetrieveBody)
+        retrieval = await retrieved(request, [body.state], context)
         limit = LEAN_CLIENT_LIMIT if is_lean_client(request.headers.get("user-agent", "")) else None
-        with stages.measure("write"):
+        with record.stages.measure("write"):
             content, truncated = ranked_body(retrieval.ranked[0], limit)
+        metrics.truncated.inc(truncated > 0)
+        record.counts["truncated"] = truncated
         counts = {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated}
-        return timed_response(content, counts, stages)
+        return json_response(content, counts, record.stages)
 
     @router.post("/retrieve/batch", openapi_extra=_body_reference(BatchBody))
     async def retrieve_batch(request: Request) -> Response:
         """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
-        stages = Stages()
-        body, context = await parsed(request, BatchBody, stages)
-        retrieval = await retrieved(request, body.states, context, stages)
-        with stages.measure("write"):
+        record = record_of(request)
+        body, context = await parsed(request, BatchBody)
+        retrieval = await retrieved(request, body.states, context)
+        with record.stages.measure("write"):
             content = b",".join(ranked_body(ranked, None)[0] for ranked in retrieval.ranked)
-        return timed_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped}, stages)
+        return json_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped}, record.stages)
 
     return router
 

@@ -28,10 +28,15 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Answers, one a state, and how many new premises were too many to rank."""
+    """Answers, one a state, and what the metrics count."""
 
     ranked: list[Ranked]
     dropped: int
+    """New premises that were too many to rank."""
+    new_premises: int
+    """Ranked."""
+    widened: int
+    """Searches that had to read blocks again."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,10 @@ class Retriever:
             raise errors.exceptions[0] from None
         new = new_premises.result()
         if k <= 0:
-            return Retrieval([[] for _ in states], new.dropped)
+            return Retrieval([[] for _ in states], new.dropped, len(new.names), 0)
         among = accessible.result().without(new.overridden)
         ranked: list[Ranked] = []
+        widened = 0
         try:
             async with asyncio.timeout(give_up - time.monotonic()):
                 rows = state_rows.result()
@@ -84,9 +90,10 @@ class Retriever:
                         scored = await asyncio.gather(*(self._scored(row, among, new, k) for row in part))
                     with stages.measure("merge"):
                         ranked += [merge(hits, self.corpus.names, scores, new.names, k) for hits, scores in scored]
+                    widened += sum(hits.widened for hits, _ in scored)
         except TimeoutError:
             raise DeadlinePassed(f"The search did not end within {self.timeout_s:g} s; try again.") from None
-        return Retrieval(ranked, new.dropped)
+        return Retrieval(ranked, new.dropped, len(new.names), widened)
 
     async def _embed_states(self, states: Sequence[str]) -> Vectors:
         try:

@@ -40,7 +40,7 @@ class SearchThreads:
             Overloaded: too many wait already.
         """
         if self._running >= self.count * (1 + WAITING_PER_THREAD):
-            raise Overloaded("More searches wait than this process can soon do; try again.", retry_after=1)
+            raise Overloaded("More searches wait than this process can soon do; try again.", 1, "searches")
         hits: Future[Hits] = Future()
         self._running += 1
         try:

@@ -7,6 +7,7 @@ from api.catalog import Catalog
 from api.metrics import Metrics
 from api.page import front_page
 from api.response import json_response
+from api.system_status import queue_gauges, system_status
 from shared.settings import Settings
 
 
@@ -37,14 +38,21 @@ def status_routes(settings: Settings, catalog: Catalog, metrics: Metrics, versio
     @router.get("/health/ready")
     async def ready() -> Response:
         """200 if requests that need an embedding can be served now, else 503 with the reasons."""
-        problems = await catalog.problems()
+        problems = catalog.problems(await catalog.queue_state())
         status = "not ready" if problems else "ready"
         return json_response(orjson.dumps({"status": status, "reasons": problems}), status=503 if problems else 200)
 
+    @router.get("/status")
+    async def status() -> Response:
+        """How the whole system is doing, for people: workers, queues, caches."""
+        return json_response(await system_status(catalog, metrics, version))
+
     @router.get("/metrics")
     async def prometheus() -> Response:
-        """Metrics of this process, for Prometheus."""
-        return Response(metrics.exposition(), media_type=metrics.content_type)
+        """Metrics of the API, for Prometheus."""
+        state = await catalog.queue_state()
+        gauges = queue_gauges(state) if state else []
+        return Response(metrics.exposition(gauges), media_type=metrics.content_type)
 
     @router.get("/version")
     async def served() -> Response:
@@ -63,6 +71,6 @@ def status_routes(settings: Settings, catalog: Catalog, metrics: Metrics, versio
 
     @router.get("/", include_in_schema=False)
     async def front() -> Response:
-        return Response(front_page(version, await catalog.problems()), media_type="text/html")
+        return Response(front_page(version, catalog.problems(await catalog.queue_state())), media_type="text/html")
 
     return router

@@ -136,7 +136,7 @@ async def bare(queue: EmbeddingQueue) -> AsyncIterator[Callable[[str], Awaitable
                 arrived.setdefault(reply.job_id, asyncio.Event()).set()
 
     async def call(text: str) -> None:
-        (job_id,) = (await queue.submit({text_digest(text): text}, "state", 60_000)).values()
+        (job_id,) = (await queue.submit({text_digest(text): text}, "state", 60_000)).jobs.values()
         await arrived.setdefault(job_id, asyncio.Event()).wait()
         del arrived[job_id]
 

@@ -29,6 +29,7 @@ DIGEST_TOKENS = 8
 class SimulatedDevice:
     """An encoder that takes a device's time and none of a processor's."""
 
+    device_name = "simulated"
     padded = False
 
     def __init__(self, directory: ModelDirectory, settings: Settings) -> None:

@@ -1,6 +1,9 @@
 """Errors that a user or an operator reads: one sentence each, with the HTTP status on the class."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Full = Literal["queue", "long_lists", "searches", "rate_limit"]
+"""What was full when a request was refused."""
 
 
 class PremiseServerError(Exception):
@@ -32,9 +35,10 @@ class Overloaded(PremiseServerError):
 
     status = 429
 
-    def __init__(self, message: str, retry_after: int) -> None:
+    def __init__(self, message: str, retry_after: int, reason: "Full") -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.reason = reason
 
 
 class Unavailable(PremiseServerError):

@@ -65,6 +65,11 @@ def workers(fingerprint: str) -> str:
     return f"workers:{fingerprint}"
 
 
+def worker_status(fingerprint: str, worker_id: str) -> str:
+    """JSON of `WorkerStatus`; TTL WORKER_STATUS_TTL_MS."""
+    return f"worker:{fingerprint}:{worker_id}"
+
+
 def worker_health(fingerprint: str, worker_id: str) -> str:
     """arq's health line of one worker; lives for seconds."""
     return f"health:{fingerprint}:{worker_id}"
@@ -81,5 +86,7 @@ LEASE_MS = 1_000
 """A claimed job is free again this long after its worker last renewed it."""
 RENEW_MS = 250
 """How often a worker renews its leases and its sign of life; without jobs it gives one whenever it looks for some."""
+WORKER_STATUS_EVERY_MS = 2_000
+WORKER_STATUS_TTL_MS = 10_000
 WORKER_TTL_MS = 1_500
 """A worker counts as gone this long after its last sign of life."""

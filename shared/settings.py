@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import StartupError
+from shared.logs import LogFormat
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
@@ -38,6 +39,8 @@ class Settings(BaseSettings):
         0, ge=0, le=65535, description="port a worker answers `/metrics` on; 0 = none (the API has it on PORT)"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
+    log_format: LogFormat = Field("auto", description="text, json, or auto: text on a terminal, JSON elsewhere")
+    otel_exporter_otlp_endpoint: str = Field("", description="where traces go over OTLP/HTTP; empty = no tracing")
 
     # Data and model
     data_repo: Text = Field(

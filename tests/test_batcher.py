@@ -75,6 +75,7 @@ class TouchyEncoder:
 
     dimension = 2
     batch_tokens = 64
+    device_name = "none"
     padded = True
 
     def __init__(self) -> None:

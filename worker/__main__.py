@@ -14,7 +14,7 @@ def main() -> int:
     exit_on_signals()
     try:
         settings = load_settings()
-        configure_logging(settings.log_level, "worker")
+        configure_logging(settings.log_level, "worker", settings.log_format)
         # After the settings: torch takes seconds to import, a wrong variable should not.
         from worker.process import run_worker
 

@@ -4,12 +4,22 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    NoOpTracer,
+    SpanContext,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
 
 from shared.errors import ModelBroken, TextFailed
 from shared.redis_keys import PRIORITIES, Priority
@@ -49,6 +59,8 @@ def cost(batch: Sequence[TokenIds], *, padded: bool) -> int:
 class _Entry:
     tokens: TokenIds
     result: asyncio.Future[Vector]
+    job: SpanContext
+    """Of the trace that the text belongs to; not valid if there is none."""
 
 
 @dataclass
@@ -57,8 +69,7 @@ class Batcher:
 
     encoder: Encoder
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
-    embedded: int = 0
-    """Texts embedded since start."""
+    tracer: Tracer = field(default_factory=NoOpTracer)
     budget: int = 0
     """Most tokens of a batch: the encoder's, until the device ran out of memory."""
     _pending: dict[Priority, list[_Entry]] = field(default_factory=lambda: {p: [] for p in PRIORITIES})
@@ -101,7 +112,8 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         tokens = await loop.run_in_executor(self._tokenizer_thread, self.encoder.tokenize, texts)
-        entries = [_Entry(ids, loop.create_future()) for ids in tokens]
+        job = get_current_span().get_span_context()
+        entries = [_Entry(ids, loop.create_future(), job) for ids in tokens]
         self._pending[priority] += entries
         self._arrived.set()
         try:
@@ -132,7 +144,7 @@ class Batcher:
             # Turns alternate while both wait: a state waits for one batch at most, and bulk work goes on.
             turn = "premises" if priority == "state" else "state"
             try:
-                vectors = await loop.run_in_executor(self._model_thread, self._timed, [e.tokens for e in batch])
+                vectors = await loop.run_in_executor(self._model_thread, self._timed, batch)
             except ModelBroken as error:
                 _settle(batch, [error] * len(batch))
                 raise
@@ -144,7 +156,6 @@ class Batcher:
                 failed = sum(isinstance(v, TextFailed) for v in vectors)
                 self.metrics.texts.labels(priority, "failed").inc(failed)
                 self.metrics.texts.labels(priority, "embedded").inc(len(batch) - failed)
-                self.embedded += len(batch) - failed
 
     def _take(self, priority: Priority) -> list[_Entry]:
         waiting = [entry for entry in self._pending[priority] if not entry.result.cancelled()]
@@ -156,14 +167,25 @@ class Batcher:
         self._pending[priority] = [entry for i, entry in enumerate(waiting) if i not in chosen]
         return [waiting[i] for i in sorted(chosen)]
 
-    def _timed(self, batch: list[TokenIds]) -> list[Vector | TextFailed]:
+    def _timed(self, batch: list[_Entry]) -> list[Vector | TextFailed]:
         """Runs in the model thread."""
-        computed = cost(batch, padded=self.encoder.padded)
-        self.metrics.tokens.inc(sum(map(len, batch)))
+        tokens = [entry.tokens for entry in batch]
+        computed = cost(tokens, padded=self.encoder.padded)
+        self.metrics.tokens.inc(sum(map(len, tokens)))
         self.metrics.computed_tokens.inc(computed)
         self.metrics.batch_tokens.observe(computed)
-        with self.metrics.batch_seconds.time():
-            return self._embed(batch)
+        with self.metrics.batch_seconds.time(), self._span(batch, computed):
+            return self._embed(tokens)
+
+    def _span(self, batch: list[_Entry], tokens: int) -> AbstractContextManager[object]:
+        """A batch has texts of many jobs: it is in the trace of the oldest, and linked to all."""
+        jobs = {entry.job.span_id: entry.job for entry in batch if entry.job.is_valid}
+        if not jobs:
+            return nullcontext()
+        oldest = set_span_in_context(NonRecordingSpan(next(iter(jobs.values()))))
+        attributes = {"texts": len(batch), "tokens": tokens}
+        links = [Link(job) for job in jobs.values()]
+        return self.tracer.start_as_current_span("batch", oldest, attributes=attributes, links=links)
 
     def _embed(self, batch: list[TokenIds]) -> list[Vector | TextFailed]:
         """A batch that fails is halved until the text at fault stands alone, or the device has the memory."""

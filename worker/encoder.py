@@ -26,11 +26,13 @@ CPU_BATCH_TOKENS = 2_048
 
 
 class Encoder(Protocol):
-    """What the batcher needs of a model."""
+    """What a worker needs of a model."""
 
     dimension: int
     batch_tokens: int
     """Largest budget of tokens in a batch that makes sense on this device."""
+    device_name: str
+    """Where it computes, for people."""
     padded: bool
     """Whether a batch costs its longest text times its texts, or the sum of its tokens."""
 
@@ -56,6 +58,7 @@ class TorchEncoder:
             torch.set_num_threads(settings.torch_threads)
         # No TF32 on a GPU, whatever the environment says: it costs float32 two digits.
         torch.set_float32_matmul_precision("highest")
+        self.device_name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         self.dtype = compute_dtype(settings.dtype, self.device)
         try:
             self.tokenizer = Tokenizer(directory)

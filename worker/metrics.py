@@ -30,6 +30,15 @@ class WorkerMetrics:
             "The same with padding; what this has more is the padding share",
             registry=self.registry,
         )
+        self.queue_wait = Histogram(
+            "premise_worker_queue_wait_seconds",
+            "From queueing a job to a worker taking it",
+            ("priority",),
+            buckets=SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        for priority in PRIORITIES:
+            self.queue_wait.labels(priority)
         self.batch_seconds = Histogram(
             "premise_worker_batch_seconds",
             "Time of one batch in the model",
@@ -49,6 +58,20 @@ class WorkerMetrics:
             "premise_worker_token_budget", "Most tokens of a batch; less than set after the device ran out of memory",
             registry=self.registry,
         )  # fmt: skip
+
+    @property
+    def tokens_computed(self) -> int:
+        """Since the start, without padding."""
+        return int(self.registry.get_sample_value("premise_worker_tokens_total") or 0)
+
+    @property
+    def texts_embedded(self) -> int:
+        """Since the start."""
+        counts = [
+            self.registry.get_sample_value("premise_worker_texts_total", {"priority": p, "outcome": "embedded"})
+            for p in PRIORITIES
+        ]
+        return int(sum(count or 0 for count in counts))
 
     def serve(self, host: str, port: int) -> None:
         """Answer `/metrics` from a thread until the process ends.

@@ -12,11 +12,13 @@ from shared.model_directory import ModelDirectory, open_model
 from shared.redis_client import connect, disconnect, require
 from shared.redis_keys import Priority
 from shared.settings import Settings
+from shared.tracing import tracer
 from worker.batcher import Batcher
 from worker.embed_job import EmbedJob
 from worker.encoder import Encoder, TorchEncoder
 from worker.metrics import WorkerMetrics
 from worker.queue_worker import QueueWorker
+from worker.status import tell_status
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,8 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
     metrics = WorkerMetrics()
     if settings.worker_metrics_port:
         metrics.serve(settings.host, settings.worker_metrics_port)
-    async with Batcher(encoder, metrics) as batcher:
+    traces = tracer(settings, "worker")
+    async with Batcher(encoder, metrics, traces) as batcher:
         workers = [
             QueueWorker(
                 EmbedJob(batcher, cache, priority, ttl_s),
@@ -61,6 +64,8 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
                 slots=slots,
                 claim_most=claim_most,
                 completion_wait_s=COMPLETION_WAIT_S,
+                metrics=metrics,
+                tracer=traces,
             )
             for priority, ttl_s, slots, claim_most in queues
         ]
@@ -69,6 +74,7 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         # A model that broke ends the process, its jobs given back: renewing leases over it would only hold them.
         watching = asyncio.create_task(batcher.broken())
+        telling = asyncio.create_task(tell_status(queue_redis, fingerprint, worker_id, encoder.device_name, metrics))
         try:
             await asyncio.wait([watching, *running], return_when=asyncio.FIRST_COMPLETED)
             for task in (watching, *running):
@@ -76,13 +82,14 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
                     raise error
             await asyncio.wait(running)
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            for task in (watching, telling):
+                task.cancel()
+            await asyncio.gather(watching, telling, return_exceptions=True)
             for worker in workers:
                 await worker.close()
     await disconnect(queue_redis)
     await disconnect(cache_redis)
-    logger.info("worker %s stopped; %d texts embedded", worker_id, batcher.embedded)
+    logger.info("worker %s stopped; %d texts embedded", worker_id, metrics.texts_embedded)
 
 
 def stop_on_signals(workers: list[QueueWorker]) -> None:

@@ -24,12 +24,15 @@ from arq.connections import ArqRedis
 from arq.jobs import deserialize_job_raw
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
+from opentelemetry.trace import NoOpTracer, SpanKind, Tracer
 from redis.exceptions import RedisError
 
 from shared import redis_keys
 from shared.errors import ModelBroken
 from shared.redis_client import BLOCK_S, blocking_pop, disconnect, script, stop_if_cancelled
 from shared.reply import Outcome, encode_reply
+from shared.tracing import context_of
+from worker.metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ class QueueWorker(Worker):
         slots: int,
         claim_most: int,
         completion_wait_s: int,
+        metrics: WorkerMetrics | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         async def run(_ctx: dict[Any, Any], *_args: Any, **_kwargs: Any) -> None:
             """Registered because arq's worker must know a function; `run_claimed` runs the jobs."""
@@ -78,6 +83,8 @@ class QueueWorker(Worker):
             job_deserializer=redis.job_deserializer,
         )
         self._embed = embed
+        self._tracer = tracer or NoOpTracer()
+        self._queue_wait = (metrics or WorkerMetrics()).queue_wait.labels(priority)
         self._claim_most = claim_most
         self._worker_id = worker_id
         self._workers_key = redis_keys.workers(fingerprint)
@@ -149,28 +156,29 @@ class QueueWorker(Worker):
         )  # fmt: skip
         # Several at once are a busy queue, where the next have come meanwhile; one alone was the last.
         self._more = len(claimed) == most or len(claimed) > 1
-        for raw_id, body, tries, given_up in claimed:
+        for raw_id, body, tries, given_up, now_ms in claimed:
             job_id = raw_id.decode()
             if job_id in self.tasks:  # our own lease ran out, yet we still work on it
                 await self.pool.decr(f"arq:retry:{job_id}")  # so this was no death
                 continue
-            task = asyncio.create_task(self.run_claimed(job_id, body, int(tries), bool(given_up)))
+            task = asyncio.create_task(self.run_claimed(job_id, body, int(tries), bool(given_up), now_ms))
             task.add_done_callback(lambda _: self._slot_freed.set())
             self.tasks[job_id] = task
 
-    async def run_claimed(self, job_id: str, body: bytes, tries: int, given_up: bool) -> None:
+    async def run_claimed(self, job_id: str, body: bytes, tries: int, given_up: bool, now_ms: int) -> None:
         """Run one job and send its reply; a job that cannot be finished goes back to the queue."""
         digests: list[str] = []
         try:
             if not body or given_up:
                 await self._finish(job_id, NOTHING, digests)
                 return
-            _, _, job, _, _ = deserialize_job_raw(body, deserializer=self.job_deserializer)
+            _, _, job, _, queued_ms = deserialize_job_raw(body, deserializer=self.job_deserializer)
+            self._queue_wait.observe((now_ms - queued_ms) / 1000)
             digests = job["digests"]
             if tries > MAX_TRIES:
                 await self._finish(job_id, _failed(digests, "workers died on the batch with this text"), digests)
                 return
-            await self._finish(job_id, await self._embed(digests, job["texts"]), digests)
+            await self._finish(job_id, await self._traced(digests, job), digests)
             self.jobs_complete += 1
         except asyncio.CancelledError:
             if job_id in self._abandoned:
@@ -189,6 +197,13 @@ class QueueWorker(Worker):
             logger.exception("job %s failed", job_id)
             with contextlib.suppress(RedisError, OSError):
                 await self._finish(job_id, _failed(digests, "the worker failed on this text"), digests)
+
+    async def _traced(self, digests: list[str], job: dict[str, Any]) -> Outcome:
+        parent = context_of(job.get("trace", ""))
+        with self._tracer.start_as_current_span(
+            "job", parent, SpanKind.CONSUMER, {"texts": len(digests)}, record_exception=False
+        ):
+            return await self._embed(digests, job["texts"])
 
     async def _finish(self, job_id: str, outcome: Outcome, digests: list[str]) -> None:
         cached = outcome.digests if outcome.cached else []

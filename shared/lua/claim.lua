@@ -2,7 +2,7 @@
 --
 -- KEYS  queue, wake list, workers
 -- ARGV  most jobs, lease (ms), worker id, job TTL (ms), wake tokens this worker took (0 or 1), worker TTL (ms)
--- Reply a list of {job id, body or '', try, 1 if all who wait have given up}
+-- Reply a list of {job id, body or '', try, 1 if all who wait have given up, time now (ms)}
 --
 -- The lease moves the job's score ahead, so jobs in progress are never looked at again until it ends.
 local queue, lease, worker = KEYS[1], tonumber(ARGV[2]), ARGV[3]
@@ -22,7 +22,7 @@ for _, job in ipairs(redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0,
   for _, value in ipairs(redis.call('HVALS', 'waiters:' .. job)) do
     deadline = math.max(deadline, tonumber(value))
   end
-  claimed[#claimed + 1] = {job, redis.call('GET', 'arq:job:' .. job) or '', try, deadline < now and 1 or 0}
+  claimed[#claimed + 1] = {job, redis.call('GET', 'arq:job:' .. job) or '', try, deadline < now and 1 or 0, now}
 end
 -- There is a token a job; those of jobs that came along with this worker's token would wake workers for nothing.
 local spare = #claimed - tonumber(ARGV[5])

@@ -3,7 +3,7 @@
 -- KEYS  queue, wake list, admitted counter, workers
 -- ARGV  job id without its count, function, reply list, time to wait (ms), limit of admitted texts,
 --       job TTL (ms), flight TTL (ms), flight key prefix, prefix of the counters of texts done,
---       time that each of these counts (ms), then digest, text, digest, text, ...
+--       time that each of these counts (ms), traceparent or '', then digest, text, digest, text, ...
 -- Reply {'ok', owner job of each text, or 'done' if it was cached a moment ago ...} | {'no workers'} |
 --       {'overloaded', texts admitted, texts too many, texts done lately, in how many ms}
 --
@@ -28,7 +28,7 @@ if redis.call('ZCOUNT', workers, now, '+inf') == 0 then
 end
 
 local reply, joined, digests, texts = {'ok'}, {}, {}, {}
-for i = 11, #ARGV, 2 do
+for i = 12, #ARGV, 2 do
   local owner = redis.call('GET', flight_prefix .. ARGV[i])
   if owner == 'done' then
     reply[#reply + 1] = owner
@@ -70,7 +70,7 @@ for _, digest in ipairs(digests) do
   redis.call('SET', flight_prefix .. digest, job, 'PX', flight_ttl)
 end
 -- arq's job format: try, function, args, kwargs, enqueue time.
-local body = cmsgpack.pack({t = 0, f = func, a = {}, k = {digests = digests, texts = texts}, et = now})
+local body = cmsgpack.pack({t = 0, f = func, a = {}, k = {digests = digests, texts = texts, trace = ARGV[11]}, et = now})
 redis.call('SET', 'arq:job:' .. job, body, 'PX', job_ttl)
 redis.call('SET', admitted, waiting + #texts)
 redis.call('ZADD', queue, now, job)
