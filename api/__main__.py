@@ -8,7 +8,7 @@ import uvicorn
 
 from api.app import create_app
 from api.http_protocol import Protocol
-from api.processes import inherited_listener, run_processes
+from api.processes import accepts_at_once, inherited_listener, run_processes
 from shared.errors import PremiseServerError, StartupError
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
@@ -50,7 +50,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         server.should_exit = True
 
     config = uvicorn.Config(
-        create_app(settings, tracer(settings, "api"), fail),
+        create_app(settings, tracer(settings, "api"), fail, lambda: not (accepts_at_once() or server.should_exit)),
         loop="uvloop",
         http=Protocol,
         forwarded_allow_ips=settings.trusted_proxies,

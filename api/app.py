@@ -25,15 +25,25 @@ from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+HOLD_S = 0.05
 
-def create_app(settings: Settings, tracer: Tracer, on_failure: Callable[[PremiseServerError], None]) -> FastAPI:
-    """The application; `on_failure` hears of an error that keeps it from ever being ready."""
+
+def create_app(
+    settings: Settings, tracer: Tracer, on_failure: Callable[[PremiseServerError], None], hold: Callable[[], bool]
+) -> FastAPI:
+    """The application.
+
+    `on_failure` hears of an error that keeps it from ever being ready; as long as it is not ready and `hold()`, no
+    connection is accepted.
+    """
     metrics = Metrics()
     catalog = Catalog(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(load()), asyncio.create_task(metrics.watch_loop())]
+        while hold() and not tasks[0].done():
+            await asyncio.sleep(HOLD_S)
         yield
         for task in tasks:
             task.cancel()

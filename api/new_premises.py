@@ -5,7 +5,6 @@ most of a warm request, so the whole outcome is kept by the digest of the list's
 """
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass
 
@@ -19,8 +18,6 @@ from api.metrics import Metrics
 from api.request import UnreadList, read_new_premises
 from shared.errors import DeadlinePassed, TextFailed
 from shared.text_digest import text_digest
-
-logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
@@ -78,8 +75,6 @@ class NewPremiseLists:
             known = await self._joined(premises, timeout_s)
             if known.rows.nbytes < REMEMBERED_BYTES:
                 self._lists[premises.digest] = known
-        if known.dropped:
-            logger.warning("%d new premises dropped, %d ranked", known.dropped, len(known.names))
         return known
 
     async def _joined(self, premises: UnreadList, timeout_s: float) -> NewPremises:

@@ -14,10 +14,14 @@ from shared.errors import StartupError
 
 LISTENER = "API_LISTENER"
 """Environment variable that tells a child the number of the inherited listening socket."""
+FIRST = "API_FIRST"
+"""1 for the process that answers from the first moment, if only why nothing is served yet. The others accept nothing
+before they can serve it: one process may be there already that can."""
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own variable: the folder through which processes sum up their metrics."""
 EARLY_S = 60.0
-"""A child that fails within this long of its start will not do better next time."""
+MOST_EARLY = 5
+"""Deaths in a row of processes that lived less than EARLY_S; then it is not chance."""
 
 
 def inherited_listener() -> socket.socket | None:
@@ -33,7 +37,7 @@ def run_processes(listener: socket.socket, count: int) -> None:
     """Run `count` API processes on one socket until SIGTERM or SIGINT; one that dies is started again.
 
     Raises:
-        StartupError: a process failed right after its start; it has said why.
+        StartupError: a process cannot start, and has said why; or they die again and again.
     """
     stopping = False
 
@@ -44,7 +48,8 @@ def run_processes(listener: socket.socket, count: int) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
     metrics = TemporaryDirectory(prefix="premise-server-")
-    children = {_start(listener, metrics.name): time.monotonic() for _ in range(count)}
+    children = {_start(listener, metrics.name, first=i == 0): time.monotonic() for i in range(count)}
+    early = 0
     try:
         while not stopping:
             time.sleep(0.2)
@@ -52,9 +57,10 @@ def run_processes(listener: socket.socket, count: int) -> None:
                 if child.poll() is None or stopping:
                     continue
                 del children[child]
-                if child.returncode == 1 or time.monotonic() - started < EARLY_S:
+                early = early + 1 if time.monotonic() - started < EARLY_S else 0
+                if child.returncode == 1 or early > MOST_EARLY:
                     raise StartupError(f"An API process stopped (exit status {child.returncode}).")
-                children[_start(listener, metrics.name)] = time.monotonic()
+                children[_start(listener, metrics.name, first=not children)] = time.monotonic()
     finally:
         for child in children:
             child.terminate()
@@ -65,14 +71,21 @@ def run_processes(listener: socket.socket, count: int) -> None:
         metrics.cleanup()
 
 
+def accepts_at_once() -> bool:
+    """Whether this process takes requests before it is ready."""
+    return os.environ.get(FIRST) != "0"
+
+
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # the parent holds the other end of this pipe and never writes
+    # The parent holds the other end of this pipe and never writes. Not through sys.stdin: a thread that waits in there
+    # when the interpreter ends is a fatal error.
+    os.read(sys.stdin.fileno(), 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _start(listener: socket.socket, metrics: str) -> "subprocess.Popen[bytes]":
+def _start(listener: socket.socket, metrics: str, *, first: bool) -> "subprocess.Popen[bytes]":
     number = listener.fileno()
-    env = {**os.environ, LISTENER: str(number), METRICS: metrics}
+    env = {**os.environ, LISTENER: str(number), FIRST: str(int(first)), METRICS: metrics}
     # A session of its own: Ctrl-C reaches the parent, which stops the children once.
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "api"],

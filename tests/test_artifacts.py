@@ -1,5 +1,6 @@
 """A build is whole or not there, is made once, and serves what the data holds."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def test_processes_that_start_at_once_build_once_and_share_a_port(served: Stack,
     with running([sys.executable, "-P", "-m", "api"], env, log) as process:
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, process, log)
-        wait_for(lambda: log.read_text().count(" ready, with embeddings") == 3, "all three", 60)
+        wait_for(lambda: log.read_text().count("ready, with embeddings") == 3, "all three", 60)
         assert log.read_text().count("building the index") == 1
         children = psutil.Process(process.pid).children()
         assert len(children) == 3
@@ -110,6 +111,26 @@ def test_several_processes_stop_with_status_0(served: Stack, tmp_path: Path) -> 
         wait_until_ready(f"http://127.0.0.1:{port}", process, log)
         process.terminate()
         assert process.wait(30) == 0
+    assert "Fatal" not in log.read_text()
+
+
+def test_a_process_that_was_killed_is_replaced_and_meanwhile_the_others_answer(served: Stack, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "api.log"
+    env = {**served.env, "PORT": str(port), "API_PROCESSES": "2"}
+    with running([sys.executable, "-P", "-m", "api"], env, log) as process:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_ready(url, process, log)
+        wait_for(lambda: log.read_text().count("ready, with embeddings") == 2, "both", 60)
+        psutil.Process(process.pid).children()[0].kill()
+        statuses = []
+
+        def replaced() -> bool:
+            with contextlib.suppress(httpx.TransportError):  # a connection that the dead one had taken
+                statuses.append(httpx.post(f"{url}/retrieve", json={"state": "x", "k": 1}).status_code)
+            return log.read_text().count("ready, with embeddings") == 3
+
+        wait_for(replaced, "the third", 60)
+        assert set(statuses) == {200}
 
 
 def test_several_processes_that_cannot_start_are_one_failure(served: Stack, tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ def raw_requests() -> SearchStrategy[bytes]:
 def alone(served: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An API process whose log nobody else writes to."""
     log = tmp_path_factory.mktemp("alone") / "api.log"
-    with api_process(served.env, log) as (_, base_url):
+    with api_process({**served.env, "LOG_FORMAT": "text"}, log) as (_, base_url):
         yield Api(base_url, log)
 
 
@@ -459,7 +459,7 @@ def test_a_reply_that_is_not_utf8_does_not_deafen_the_process(redis_instance: Re
 
 
 def test_garbage_behind_pipelined_requests_puts_no_traceback_in_the_log(served: Stack, tmp_path: Path) -> None:
-    with api_process(served.env, tmp_path / "api.log") as (_, base_url):
+    with api_process({**served.env, "LOG_FORMAT": "text"}, tmp_path / "api.log") as (_, base_url):
         api = Api(base_url, tmp_path / "api.log")
         for _ in range(20):
             statuses(api, SIZED + GET + b"\x00garbage\r\n\r\n")
