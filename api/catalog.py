@@ -95,7 +95,6 @@ class Catalog:
                 new_premises=NewPremiseLists(corpus, embedder, settings.max_new_premises, self._metrics),
                 threads=threads,
                 max_k=settings.max_k,
-                timeout_s=settings.request_timeout,
             ),
             premises_body=artifacts.premises_body,
             modules_body=artifacts.modules_body,

@@ -6,7 +6,7 @@ near cache -> Redis cache -> a flight of this process -> a job of any API proces
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -118,11 +118,16 @@ class Embedder:
                     if len(found) < len(by_digest):
                         await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
-            done = sum(d in self._near for d in by_digest)
-            raise DeadlinePassed(
-                f"{done} of {len(by_digest)} texts were embedded in {timeout_s:g} s; they are kept, so try again."
-            ) from None
+            raise self._too_late(by_digest) from None
         return np.stack([found[d] for d in digests]) if digests else np.empty((0, self._dimension), np.float32)
+
+    async def too_late(self, texts: Sequence[str]) -> DeadlinePassed:
+        """What to tell one who waited for the texts and may wait no longer."""
+        return self._too_late(set(await asyncio.to_thread(_digests, texts)))
+
+    def _too_late(self, digests: Collection[str]) -> DeadlinePassed:
+        done = sum(d in self._near for d in digests)
+        return DeadlinePassed(f"{done} of {len(digests)} texts are embedded by now; they are kept, so try again.")
 
     async def _cached(self, digests: Sequence[str], priority: Priority) -> dict[str, Vector]:
         found = {d: vector for d in digests if (vector := self._near.get(d)) is not None}

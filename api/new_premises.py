@@ -98,7 +98,8 @@ class NewPremiseLists:
                 if give_up - time.monotonic() < LEAST_LEFT_S:
                     raise
             except TimeoutError:
-                raise DeadlinePassed(f"The new premises were not embedded in {timeout_s:g} s; try again.") from None
+                given = await asyncio.to_thread(read_new_premises, premises)
+                raise await self._embedder.too_late([premise.decl for premise in given[-self._most :]]) from None
             finally:
                 flight.waiting -= 1
                 if flight.waiting == 0 or flight.task.done():

@@ -30,7 +30,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         record = RequestRecord.begin(scope)
-        start, status = time.perf_counter(), 500
+        status = 500
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -51,7 +51,7 @@ class Observed:
             finally:
                 # Paths that no route answers share one label: clients could invent any number of them.
                 route = getattr(scope.get("route"), "path", "other")
-                seconds = time.perf_counter() - start
+                seconds = time.perf_counter() - record.begun
                 self._metrics.observe(route, status, seconds, record)
                 _log(scope["method"], route, status, seconds, record)
                 if route not in WATCHED and span.is_recording():

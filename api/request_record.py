@@ -1,6 +1,7 @@
 """What is known of one request once it is answered: for the log, the metrics and the trace. Never what it said."""
 
 import re
+import time
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ class RequestRecord:
     """Filled by whoever serves the request."""
 
     id: str
+    begun: float = field(default_factory=time.perf_counter)
+    """As of `time.perf_counter`."""
     stages: Stages = field(default_factory=Stages)
     counts: dict[str, int] = field(default_factory=dict)
     detail: str = ""

@@ -1,6 +1,7 @@
 """The routes that rank premises."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -21,7 +22,6 @@ T = TypeVar("T")
 
 PARSE_INLINE_BYTES = 32_768
 """Larger bodies are parsed in a thread: the event loop has other requests to serve."""
-BODY_S = 60
 SCHEMA_REFERENCE = "#/components/schemas/{name}"
 """Where OpenAPI keeps what several routes share."""
 
@@ -32,11 +32,11 @@ def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> 
     async def parsed(request: Request, kind: type[Body]) -> tuple[Body, Context]:
         stages = record_of(request).stages
         try:
-            async with asyncio.timeout(BODY_S):
+            async with asyncio.timeout(settings.request_timeout):
                 with stages.measure("read"):
                     body = await _read(request, settings.max_body_bytes)
         except TimeoutError:
-            raise BodyTooSlow(f"The body did not arrive within {BODY_S} s.") from None
+            raise BodyTooSlow(f"The body did not arrive within {settings.request_timeout:g} s.") from None
         with stages.measure("parse"):
             if len(body) <= PARSE_INLINE_BYTES:
                 return parse_body(body, kind)
@@ -47,7 +47,8 @@ def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> 
         record.counts |= {"states": len(states), "k": context.k}
         if settings.rate_limit and request.client:
             await served.rate_limit.admit(request.client.host, len(states))
-        retrieval = await _unless_gone(request, served.retriever.retrieve(states, context, record.stages))
+        left_s = max(0.0, record.begun + settings.request_timeout - time.perf_counter())
+        retrieval = await _unless_gone(request, served.retriever.retrieve(states, context, record.stages, left_s))
         record.counts |= {"new_premises": retrieval.new_premises, "dropped": retrieval.dropped}
         metrics.dropped.inc(retrieval.dropped)
         metrics.searches.labels("bound").inc(len(states) * (context.k > 0) - retrieval.widened)

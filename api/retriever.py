@@ -1,7 +1,6 @@
 """A request, top to bottom: embed what is not cached, find what is accessible, search, score, merge."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,6 +23,9 @@ from shared.text_digest import text_digest
 T = TypeVar("T")
 Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
+
+LATER_S = 0.2
+"""How much later than the embedder's the deadline of the whole is: the first to come says what is known."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,33 @@ class Retriever:
     new_premises: NewPremiseLists
     threads: SearchThreads
     max_k: int
-    timeout_s: float
 
-    async def retrieve(self, states: Sequence[str], context: Context, stages: Stages) -> Retrieval:
+    async def retrieve(self, states: Sequence[str], context: Context, stages: Stages, timeout_s: float) -> Retrieval:
         """The best premises for each state; `stages` learns what took how long.
 
         Raises:
             PremiseServerError: with the HTTP status that fits.
         """
+        try:
+            # Embedding has the same deadline, and can say how far it came.
+            async with asyncio.timeout(timeout_s + LATER_S):
+                return await self._retrieve(states, context, stages, timeout_s)
+        except TimeoutError:
+            raise DeadlinePassed("The request took too long (REQUEST_TIMEOUT); try again.") from None
+
+    async def _retrieve(self, states: Sequence[str], context: Context, stages: Stages, timeout_s: float) -> Retrieval:
 
         async def timed(stage: str, work: Awaitable[T]) -> T:
             with stages.measure(stage):
                 return await work
 
-        give_up = time.monotonic() + self.timeout_s
         k = min(context.k, self.max_k)
         try:
             async with asyncio.TaskGroup() as group:
                 # Both kinds of text wait for workers side by side; meanwhile the accessible set is made.
-                state_rows = group.create_task(timed("state", self._embed_states(states if k > 0 else ())))
+                state_rows = group.create_task(timed("state", self._embed_states(states if k > 0 else (), timeout_s)))
                 new_premises = group.create_task(
-                    timed("new_premises", self.new_premises.of(context.new_premises, self.timeout_s))
+                    timed("new_premises", self.new_premises.of(context.new_premises, timeout_s))
                 )
                 accessible = group.create_task(timed("accessible", self.accessible_sets.of(context)))
         except ExceptionGroup as errors:
@@ -81,23 +89,19 @@ class Retriever:
         among = accessible.result().without(new.overridden)
         ranked: list[Ranked] = []
         widened = 0
-        try:
-            async with asyncio.timeout(give_up - time.monotonic()):
-                rows = state_rows.result()
-                for start in range(0, len(rows), TOGETHER):
-                    part = rows[start : start + TOGETHER]
-                    with stages.measure("search"):
-                        scored = await asyncio.gather(*(self._scored(row, among, new, k) for row in part))
-                    with stages.measure("merge"):
-                        ranked += [merge(hits, self.corpus.names, scores, new.names, k) for hits, scores in scored]
-                    widened += sum(hits.widened for hits, _ in scored)
-        except TimeoutError:
-            raise DeadlinePassed(f"The search did not end within {self.timeout_s:g} s; try again.") from None
+        rows = state_rows.result()
+        for start in range(0, len(rows), TOGETHER):
+            part = rows[start : start + TOGETHER]
+            with stages.measure("search"):
+                scored = await asyncio.gather(*(self._scored(row, among, new, k) for row in part))
+            with stages.measure("merge"):
+                ranked += [merge(hits, self.corpus.names, scores, new.names, k) for hits, scores in scored]
+            widened += sum(hits.widened for hits, _ in scored)
         return Retrieval(ranked, new.dropped, len(new.names), widened)
 
-    async def _embed_states(self, states: Sequence[str]) -> Vectors:
+    async def _embed_states(self, states: Sequence[str], timeout_s: float) -> Vectors:
         try:
-            return await self.embedder.embed(states, "state", self.timeout_s)
+            return await self.embedder.embed(states, "state", timeout_s)
         except TextFailed as error:
             at = next(i for i, state in enumerate(states) if text_digest(state) == error.digest)
             place = "The state" if len(states) == 1 else f"State {at} (counted from 0)"

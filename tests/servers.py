@@ -24,23 +24,28 @@ class RedisServer:
 
     port: int
     process: subprocess.Popen[bytes]
+    password: str | None = None
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> "redis.Redis":
-        return redis.Redis(port=self.port)
+        return redis.Redis(port=self.port, password=self.password)
 
 
 @contextmanager
-def redis_server(directory: Path, *, cache: bool = False, port: int = 0) -> Iterator[RedisServer]:
+def redis_server(
+    directory: Path, *, cache: bool = False, port: int = 0, password: str | None = None
+) -> Iterator[RedisServer]:
     """A fresh redis-server, configured as embedded mode does it."""
     port = port or free_port()
     binary, log = find_redis_server(), directory / f"redis-{port}.log"
     command = cache_command(binary, port, directory, "64mb", log) if cache else queue_command(binary, port, log)
+    if password:
+        command = [*command, "--requirepass", password]
     with running(command) as process:
-        server = RedisServer(port, process)
+        server = RedisServer(port, process, password)
         with server.client() as client:
             wait_for(lambda: _answers(client), "redis-server")
         yield server

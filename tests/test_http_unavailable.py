@@ -1,13 +1,31 @@
 """Answers for what cannot be served now: a reason, and when to try again; never an empty array."""
 
+import asyncio
+import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx
+import numpy as np
 import pytest
 
+from api.accessible import Accessible, AccessibleSets
+from api.corpus import Corpus
+from api.embedder import Embedder
+from api.embedding_queue import EmbeddingQueue
+from api.index import PremiseIndex
+from api.metrics import Metrics
+from api.new_premises import NewPremiseLists
+from api.request import Context, RetrieveBody, parse_body
+from api.retriever import Retriever
+from api.search_threads import SearchThreads
+from api.stages import Stages
+from shared.embedding_cache import EmbeddingCache
+from shared.errors import DeadlinePassed
 from shared.redis_server import free_port
 from tests.lean_client import GOAL, error_sentence, retrieve
 from tests.servers import Stack, running, wait_for, wait_until_ready
@@ -77,7 +95,38 @@ def test_more_cold_texts_than_are_admitted_are_told_to_try_again(served: Stack, 
 
 
 def test_a_request_whose_deadline_passed_says_so(served: Stack, tmp_path: Path) -> None:
-    with another_api(served, tmp_path, REQUEST_TIMEOUT="0.001") as client:
-        answer = client.post("/retrieve", json={"state": "⊢ too slow", "k": 5})
-        assert "0.001 s" in error_sentence(answer, 504)
+    new = [{"name": f"n{i}", "decl": f"theorem slow_{i} : {'a + ' * 40} {i} = {i}"} for i in range(1500)]
+    body = {"state": GOAL, "k": 5, "new_premises": new}
+
+    def ask(client: httpx.Client) -> int:
+        """How many are embedded by now."""
+        answer = client.post("/retrieve", json=body)
+        done = re.match(r"(\d+) of 1500 texts are embedded", error_sentence(answer, 504))
         assert int(answer.headers["Retry-After"]) > 0
+        assert done
+        return int(done[1])
+
+    with another_api(served, tmp_path, REQUEST_TIMEOUT="1") as client, ThreadPoolExecutor(2) as clients:
+        # The second one joins what the first began, and is told as much.
+        first, joined = clients.map(lambda _: ask(client), range(2))
+        assert ask(client) > max(first, joined)
+
+
+def test_the_deadline_is_that_of_everything_a_request_needs(demo_corpus: Corpus) -> None:
+    class Never(AccessibleSets):
+        async def of(self, _context: Context) -> Accessible:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async def asked() -> None:
+        # With k = 0 and no new premises nothing is embedded, so no queue is needed.
+        index = PremiseIndex.of(np.eye(len(demo_corpus), 8, dtype=np.float32))
+        embedder = Embedder(cast(EmbeddingQueue, None), cast(EmbeddingCache, None),
+                            dimension=8, near_entries=1, chunk_tokens=1)  # fmt: skip
+        lists = NewPremiseLists(demo_corpus, embedder, 1, Metrics())
+        retriever = Retriever(demo_corpus, embedder, Never(demo_corpus), lists, SearchThreads(index), max_k=8)
+        _, context = parse_body(b'{"state": "", "k": 0}', RetrieveBody)
+        with pytest.raises(DeadlinePassed):
+            await retriever.retrieve([""], context, Stages(), timeout_s=0.05)
+
+    asyncio.run(asked())

@@ -66,6 +66,7 @@ def faults() -> list[Fault]:
         Fault("disk full, queue Redis with append-only file", fill_queue_disk, OR_REFUSED),
         Fault("SIGSTOP of a worker for 5 s", stall_worker, SERVED, held_up_s=PROMISED_S, needs_whole=True),
         kill,
+        Fault("kill -9 of an API process", kill_api, SERVED, held_up_s=PROMISED_S),
         Fault("last worker gone and back", lose_all_workers, OR_REFUSED),
         Fault("rolling restart by SIGTERM", rolling_restart, SERVED, needs_whole=True),
     ]
@@ -77,6 +78,18 @@ def kill_worker_mid_batch(system: System) -> Injected:
     victim.kill()
     over = time.monotonic()
     system.start_worker(victim)
+    return Injected(over)
+
+
+def kill_api(system: System) -> Injected:
+    """Its clients ask the other one again; texts that it had queued are not lost to those who joined them."""
+    api = system.apis[0]
+    api.kill()
+    api.in_rotation = False
+    over = time.monotonic()
+    api.start()
+    api.wait_until_ready()
+    api.in_rotation = True
     return Injected(over)
 
 
