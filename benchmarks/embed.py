@@ -30,7 +30,6 @@ from api.data_repository import read_archive
 from benchmarks.onnx_peer import OnnxPeer
 from benchmarks.report import print_machine, table
 from shared.demo_run import demo_environment
-from shared.errors import TextFailed
 from shared.model_directory import ModelDirectory, open_model
 from shared.settings import Settings
 from tests.models import opened, write_roberta
@@ -157,7 +156,7 @@ def through_batcher(encoder: TorchEncoder) -> Embed:
             jobs = [texts[i : i + JOB_TEXTS] for i in range(0, len(texts), JOB_TEXTS)]
             parts = await asyncio.gather(*(batcher.embed(job, "premises") for job in jobs))
         rows = [row for part in parts for row in part]
-        return np.stack([row for row in rows if not isinstance(row, TextFailed)])
+        return np.stack([row for row in rows if isinstance(row, np.ndarray)])
 
     return lambda texts: asyncio.run(run(texts))
 

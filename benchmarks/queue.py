@@ -31,7 +31,7 @@ from shared.redis_keys import Priority
 from shared.reply import Outcome, Vectors
 from shared.text_digest import text_digest
 from tests.servers import redis_server, running
-from worker.queue_worker import QueueWorker
+from worker.queue_worker import Abandoned, QueueWorker
 
 FINGERPRINT = "bench@1:float32"
 DIMENSION = 768
@@ -45,7 +45,7 @@ BULK_WAITING = 1_500
 IDLE_S = 10.0
 
 
-async def trivial(digests: list[str], texts: list[str]) -> Outcome:
+async def trivial(digests: list[str], texts: list[str], _abandoned: Abandoned) -> Outcome:
     if texts and texts[0].startswith("bulk"):
         await asyncio.sleep(0.01)  # a batch's worth of another thread's time
     return Outcome(digests, np.tile(VECTOR, (len(digests), 1)), {}, cached=False)

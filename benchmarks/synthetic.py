@@ -35,7 +35,7 @@ from shared.reply import Outcome, Vectors
 from shared.settings import Settings, load_settings
 from tests.servers import redis_server, running, wait_until_ready
 from worker.encoder import TorchEncoder
-from worker.queue_worker import QueueWorker
+from worker.queue_worker import Abandoned, QueueWorker
 
 DIMENSION = 768
 START_S = 600
@@ -174,7 +174,7 @@ async def run_worker(bases: Path) -> None:
     fingerprint = open_model(settings, weights=False).fingerprint(settings.dtype)
     cache = EmbeddingCache(connect(settings.cache_url), fingerprint, DIMENSION)
 
-    async def embed(digests: list[str], texts: list[str]) -> Outcome:
+    async def embed(digests: list[str], texts: list[str], _abandoned: Abandoned) -> Outcome:
         rows = np.stack([vectors(text) for text in texts])
         await cache.put(dict(zip(digests, rows, strict=True)), settings.premise_ttl)
         return Outcome(digests, rows, {}, cached=True)

@@ -14,7 +14,7 @@ from shared.embedding_cache import EmbeddingCache
 from shared.redis_client import connect, disconnect
 from shared.redis_keys import Priority
 from shared.reply import Outcome, Vectors
-from worker.queue_worker import QueueWorker
+from worker.queue_worker import NOTHING, Abandoned, QueueWorker
 
 DIMENSION = 8
 FINGERPRINT = "test@1:float32"
@@ -37,9 +37,11 @@ class Work:
     order: list[str] = field(default_factory=list)
     failing: Callable[[str], bool] = lambda _text: False
 
-    async def __call__(self, digests: list[str], texts: list[str]) -> Outcome:
+    async def __call__(self, digests: list[str], texts: list[str], abandoned: Abandoned) -> Outcome:
         self.order += texts
-        await asyncio.sleep(self.delay_s)
+        await asyncio.wait({abandoned}, timeout=self.delay_s)
+        if abandoned.done():
+            return NOTHING
         self.embedded.update(texts)
         good = {d: vector_of(t) for d, t in zip(digests, texts, strict=True) if not self.failing(t)}
         if self.cache:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.errors import ModelBroken, TextFailed
 from shared.model_directory import ModelDirectory
 from shared.settings import Settings
-from worker.batcher import Batcher, take_batch
+from worker.batcher import Batcher, Embedded, take_batch
 from worker.encoder import Encoder, TorchEncoder, Vectors
 from worker.tokenizer import TokenIds
 
@@ -119,13 +119,13 @@ def test_results_come_in_the_order_of_the_texts(encoder: Encoder) -> None:
     texts = [f"theorem t{i} : {'x + ' * (i % 7)}y" for i in range(40)]
     alone = np.concatenate([encoder.embed(encoder.tokenize([text])) for text in texts])
 
-    async def run() -> list[Vectors | TextFailed]:
+    async def run() -> list[Embedded]:
         async with Batcher(encoder) as batcher:
             parts = await asyncio.gather(*(batcher.embed(texts[i : i + 10], "premises") for i in range(0, 40, 10)))
         return [row for part in parts for row in part]
 
     rows = asyncio.run(run())
-    assert np.allclose(np.stack([r for r in rows if not isinstance(r, TextFailed)]), alone, atol=1e-5)
+    assert np.allclose(np.stack([r for r in rows if isinstance(r, np.ndarray)]), alone, atol=1e-5)
 
 
 def test_texts_of_several_jobs_share_a_batch() -> None:
@@ -142,7 +142,7 @@ def test_texts_of_several_jobs_share_a_batch() -> None:
 
 @pytest.mark.parametrize("bad", ["poison", "nan"])
 def test_only_the_text_at_fault_fails(bad: str) -> None:
-    async def run() -> list[Vectors | TextFailed]:
+    async def run() -> list[Embedded]:
         async with Batcher(TouchyEncoder()) as batcher:
             return await batcher.embed(["one", bad, "two", "three"], "premises")
 
@@ -197,6 +197,27 @@ def test_who_gives_up_takes_its_texts_out_of_the_line() -> None:
     assert counted(batcher, "dropped") == 2
 
 
+def test_of_a_job_that_all_have_left_what_is_in_a_batch_is_still_embedded() -> None:
+    encoder = HeldEncoder()
+
+    async def run() -> list[Embedded]:
+        async with Batcher(encoder) as batcher:
+            abandoned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            texts = ["a" * 60, "b" * 60, "c" * 60]  # a batch each
+            job = asyncio.create_task(batcher.embed(texts, "premises", abandoned))
+            while not encoder.begun.is_set():
+                await asyncio.sleep(0.01)
+            abandoned.set_result(None)
+            await asyncio.sleep(0)
+            encoder.go.set()
+            return await job
+
+    first, *others = asyncio.run(run())
+    assert isinstance(first, np.ndarray)
+    assert others == [None, None]
+    assert encoder.batches == [1]
+
+
 def counted(batcher: Batcher, outcome: str) -> float | None:
     labels = {"priority": "premises", "outcome": outcome}
     return batcher.metrics.registry.get_sample_value("premise_worker_texts_total", labels)
@@ -211,7 +232,7 @@ def test_a_device_that_is_too_small_gets_smaller_batches_from_then_on(caplog: py
 
     encoder = Small()
 
-    async def run() -> list[Vectors | TextFailed]:
+    async def run() -> list[Embedded]:
         async with Batcher(encoder) as batcher:
             first = await batcher.embed([f"{i:08d}" for i in range(8)], "premises")
             assert batcher.budget == 16
@@ -239,7 +260,7 @@ def test_a_program_fault_reaches_every_waiter() -> None:
         def embed(self, batch: Sequence[TokenIds]) -> Vectors:
             raise KeyError(len(batch))
 
-    async def run() -> list[BaseException | list[Vectors | TextFailed]]:
+    async def run() -> list[BaseException | list[Embedded]]:
         async with Batcher(Broken()) as batcher:
             return await asyncio.gather(
                 *(batcher.embed([str(i)], "premises") for i in range(5)), return_exceptions=True

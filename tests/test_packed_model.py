@@ -17,7 +17,7 @@ from shared.model_directory import ModelDirectory, Pooling
 from shared.settings import Settings
 from tests.models import Shape, changed_copy, opened, set_pooling, write_roberta
 from tests.test_encoder import DEVICES, ENGINES, LEAST_COSINE, LEAST_COSINE_HALF, LONG, SHORT, build, embed
-from worker.batcher import Batcher
+from worker.batcher import Batcher, Embedded
 from worker.packed_model import PackedModel, can_pack
 from worker.packing import pack, positions
 from worker.padded_model import PaddedModel
@@ -100,7 +100,7 @@ def test_a_text_without_a_finite_embedding_fails_alone(
     spoiled = opened(changed_copy(model, tmp_path / "spoiled", spoil))
     texts = ["one word", "rfl", f"{POISON} word", "two word", "x " * 300, f"x {POISON}", "a = b", "x " * 100 + POISON]
 
-    async def run() -> list[NDArray[np.float32] | TextFailed]:
+    async def run() -> list[Embedded]:
         async with Batcher(build(spoiled, demo_settings, engine, device, dtype)) as batcher:
             return await batcher.embed(texts, "premises")
 
@@ -110,7 +110,7 @@ def test_a_text_without_a_finite_embedding_fails_alone(
             assert isinstance(result, TextFailed)
             assert "no finite embedding" in str(result)
         else:
-            assert not isinstance(result, TextFailed)
+            assert isinstance(result, np.ndarray)
             assert result @ truth >= LEAST_COSINE
 
 

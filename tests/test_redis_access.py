@@ -1,4 +1,4 @@
-"""Redis with a password, and Redis behind TLS: everything works with the right URL, and one sentence says what is wrong."""
+"""Redis with a password, and behind TLS: it works with the right URL, and one sentence says what is wrong."""
 
 from pathlib import Path
 

@@ -30,6 +30,8 @@ from worker.tokenizer import TokenIds
 logger = logging.getLogger(__name__)
 
 Vector = NDArray[np.float32]
+Embedded = Vector | TextFailed | None
+"""A text's unit vector, or why it has none; nothing for one that was dropped."""
 
 
 def take_batch(lengths: Sequence[int], max_tokens: int, *, padded: bool) -> list[int]:
@@ -61,6 +63,8 @@ class _Entry:
     result: asyncio.Future[Vector]
     job: SpanContext
     """Of the trace that the text belongs to; not valid if there is none."""
+    taken: bool = False
+    """Whether it is in a batch, or was."""
 
 
 @dataclass
@@ -105,10 +109,12 @@ class Batcher:
         self._model_thread.shutdown(cancel_futures=True)
         self._tokenizer_thread.shutdown(cancel_futures=True)
 
-    async def embed(self, texts: Sequence[str], priority: Priority) -> list[Vector | TextFailed]:
+    async def embed(
+        self, texts: Sequence[str], priority: Priority, abandoned: asyncio.Future[None] | None = None
+    ) -> list[Embedded]:
         """A unit vector, shape [dimension], for each text, or why that text has none.
 
-        Cancelled, it drops the texts that are in no batch yet.
+        Once `abandoned` is done, or this is cancelled, texts that are in no batch yet are dropped.
         """
         loop = asyncio.get_running_loop()
         tokens = await loop.run_in_executor(self._tokenizer_thread, self.encoder.tokenize, texts)
@@ -116,12 +122,13 @@ class Batcher:
         entries = [_Entry(ids, loop.create_future(), job) for ids in tokens]
         self._pending[priority] += entries
         self._arrived.set()
+        if abandoned:
+            abandoned.add_done_callback(lambda _: _drop(entries))
         try:
             if entries:
                 await asyncio.wait([e.result for e in entries])
         except asyncio.CancelledError:
-            for entry in entries:
-                entry.result.cancel()
+            _drop(entries)
             raise
         return [_outcome(e.result) for e in entries]
 
@@ -165,7 +172,10 @@ class Batcher:
             return []
         chosen = set(take_batch([len(e.tokens) for e in waiting], self.budget, padded=self.encoder.padded))
         self._pending[priority] = [entry for i, entry in enumerate(waiting) if i not in chosen]
-        return [waiting[i] for i in sorted(chosen)]
+        batch = [waiting[i] for i in sorted(chosen)]
+        for entry in batch:
+            entry.taken = True
+        return batch
 
     def _timed(self, batch: list[_Entry]) -> list[Vector | TextFailed]:
         """Runs in the model thread."""
@@ -228,7 +238,15 @@ class Batcher:
             raise ModelBroken(f"The model fails on every text now: {str(error).splitlines()[0]}") from error
 
 
-def _outcome(result: asyncio.Future[Vector]) -> Vector | TextFailed:
+def _drop(entries: Sequence[_Entry]) -> None:
+    for entry in entries:
+        if not entry.taken:
+            entry.result.cancel()
+
+
+def _outcome(result: asyncio.Future[Vector]) -> Embedded:
+    if result.cancelled():
+        return None
     error = result.exception()
     if error is None:
         return result.result()

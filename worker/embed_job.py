@@ -11,6 +11,7 @@ from shared.errors import TextFailed
 from shared.redis_keys import Priority
 from shared.reply import Outcome
 from worker.batcher import Batcher
+from worker.queue_worker import Abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +25,9 @@ class EmbedJob:
     priority: Priority
     ttl_s: float
 
-    async def __call__(self, digests: list[str], texts: list[str]) -> Outcome:
-        results = await self.batcher.embed(texts, self.priority)
-        vectors = {d: r for d, r in zip(digests, results, strict=True) if not isinstance(r, TextFailed)}
+    async def __call__(self, digests: list[str], texts: list[str], abandoned: Abandoned) -> Outcome:
+        results = await self.batcher.embed(texts, self.priority, abandoned)
+        vectors = {d: r for d, r in zip(digests, results, strict=True) if isinstance(r, np.ndarray)}
         errors = {d: str(r) for d, r in zip(digests, results, strict=True) if isinstance(r, TextFailed)}
         # Before the reply: who is answered finds the vector in the cache from then on.
         cached = True

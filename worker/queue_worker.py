@@ -36,8 +36,10 @@ from worker.metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
-JobFunction = Callable[[list[str], list[str]], Awaitable[Outcome]]
-"""Digests and texts of a job."""
+Abandoned = asyncio.Future[None]
+"""Of one job; done as soon as nobody waits for it any more."""
+JobFunction = Callable[[list[str], list[str], Abandoned], Awaitable[Outcome]]
+"""Digests and texts of a job. Once abandoned it ends soon, with what was embedded."""
 
 NOTHING = Outcome([], np.empty((0, 0), dtype=np.float32), {}, cached=False)
 FINISH_AGAIN_S = (0.05, 0.2, 0.5)
@@ -95,8 +97,8 @@ class QueueWorker(Worker):
         self._finish_script = script(redis, "finish")
         self._give_back_script = script(redis, "give_back")
         self._slot_freed = asyncio.Event()
-        self._abandoned: set[str] = set()
-        """Jobs in progress that nobody waits for any more."""
+        self._abandoned: dict[str, Abandoned] = {}
+        """Of each job in progress."""
         self._wake_key = redis_keys.wake(self.queue_name)
         self._more = True
         """Whether to look for jobs at once, and not wait for a wake token."""
@@ -127,6 +129,7 @@ class QueueWorker(Worker):
         stop_if_cancelled()
         self._slot_freed.clear()
         for job_id in [job_id for job_id, task in self.tasks.items() if task.done()]:
+            self._abandoned.pop(job_id)
             self.tasks.pop(job_id).result()
         try:
             await self.heart_beat()
@@ -164,6 +167,7 @@ class QueueWorker(Worker):
             task = asyncio.create_task(self.run_claimed(job_id, body, int(tries), bool(given_up), now_ms))
             task.add_done_callback(lambda _: self._slot_freed.set())
             self.tasks[job_id] = task
+            self._abandoned[job_id] = asyncio.get_running_loop().create_future()
 
     async def run_claimed(self, job_id: str, body: bytes, tries: int, given_up: bool, now_ms: int) -> None:
         """Run one job and send its reply; a job that cannot be finished goes back to the queue."""
@@ -178,13 +182,9 @@ class QueueWorker(Worker):
             if tries > MAX_TRIES:
                 await self._finish(job_id, _failed(digests, "workers died on the batch with this text"), digests)
                 return
-            await self._finish(job_id, await self._traced(digests, job), digests)
+            await self._finish(job_id, await self._traced(job_id, job), digests)
             self.jobs_complete += 1
         except asyncio.CancelledError:
-            if job_id in self._abandoned:
-                self._abandoned.discard(job_id)
-                await self._finish(job_id, NOTHING, digests)
-                return
             await asyncio.shield(self._give_back(job_id))
             self.jobs_retried += 1
         except (RedisError, OSError) as error:
@@ -198,12 +198,10 @@ class QueueWorker(Worker):
             with contextlib.suppress(RedisError, OSError):
                 await self._finish(job_id, _failed(digests, "the worker failed on this text"), digests)
 
-    async def _traced(self, digests: list[str], job: dict[str, Any]) -> Outcome:
-        parent = context_of(job.get("trace", ""))
-        with self._tracer.start_as_current_span(
-            "job", parent, SpanKind.CONSUMER, {"texts": len(digests)}, record_exception=False
-        ):
-            return await self._embed(digests, job["texts"])
+    async def _traced(self, job_id: str, job: dict[str, Any]) -> Outcome:
+        parent, attributes = context_of(job.get("trace", "")), {"texts": len(job["texts"])}
+        with self._tracer.start_as_current_span("job", parent, SpanKind.CONSUMER, attributes):
+            return await self._embed(job["digests"], job["texts"], self._abandoned[job_id])
 
     async def _finish(self, job_id: str, outcome: Outcome, digests: list[str]) -> None:
         cached = outcome.digests if outcome.cached else []
@@ -239,9 +237,9 @@ class QueueWorker(Worker):
             args=[redis_keys.LEASE_MS, self._worker_id, redis_keys.WORKER_TTL_MS, *running],
         )
         for job_id in map(bytes.decode, abandoned):
-            if task := self.tasks.get(job_id):
-                self._abandoned.add(job_id)
-                task.cancel()
+            abandoned = self._abandoned.get(job_id)
+            if abandoned and not abandoned.done():
+                abandoned.set_result(None)
 
 
 def _failed(digests: list[str], sentence: str) -> Outcome:
