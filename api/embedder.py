@@ -167,7 +167,7 @@ class Embedder:
         try:
             for chunk in chunks(texts, self._chunk_tokens):
                 wait_ms = int(1000 * (give_up - time.monotonic()))
-                submitted = await self._queue.submit(chunk, priority, wait_ms)
+                submitted = await self._queue.submit(chunk, priority, wait_ms, len(pending))
                 self._metrics.count_texts(priority, "joined", submitted.joined)
                 self._metrics.count_texts(priority, "queued", len(chunk) - submitted.joined)
                 for digest, job_id in submitted.jobs.items():

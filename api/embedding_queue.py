@@ -11,7 +11,7 @@ import msgspec
 from arq.connections import ArqRedis
 
 from shared import redis_keys
-from shared.errors import Overloaded, Unavailable
+from shared.errors import LONGEST_RETRY_S, Overloaded, Unavailable
 from shared.redis_client import BLOCK_S, blocking_pop, script
 from shared.redis_keys import PRIORITIES, Priority
 from shared.reply import Reply, decode_reply
@@ -21,8 +21,6 @@ from shared.worker_status import WorkerStatus, decode_status
 
 REPLIES_PER_READ = 64
 DONE = "done"
-LONGEST_RETRY_S = 60
-"""Also what a client is told while nothing gets done at all: workers are added or restarted meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -56,33 +54,35 @@ class EmbeddingQueue:
         self._reply_list = redis_keys.replies(uuid4().hex)
         self._submit = script(redis, "submit")
 
-    async def submit(self, texts: Mapping[str, str], priority: Priority, wait_ms: int) -> "Submitted":
+    async def submit(self, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int = 0) -> Submitted:
         """Queue one chunk, text by digest, for one who waits `wait_ms`; texts that a job embeds already are joined.
+
+        `wanted` texts are still wanted with this chunk's: if there is no room, the time to come again is for all.
 
         Raises:
             Overloaded: too many texts wait. Nothing of this chunk was queued.
             Unavailable: no worker is alive.
         """
         own = uuid4().hex
-        reply = await self._submitted(own, texts, priority, wait_ms)
+        reply = await self._submitted(own, texts, priority, wait_ms, wanted)
         if reply[0] == b"no workers":
             # Their signs of life may be lost, not they: then the next ones come.
             await asyncio.sleep(1.2 * BLOCK_S)
-            reply = await self._submitted(own, texts, priority, wait_ms)
+            reply = await self._submitted(own, texts, priority, wait_ms, wanted)
         status, *owners = reply
         if status == b"no workers":
             raise Unavailable("No worker is alive to embed what is not cached; try again soon.")
         if status == b"overloaded":
-            waiting, excess, done, in_ms = map(int, owners)
-            raise Overloaded(
-                f"The workers are busy with {waiting} texts; try again soon, what is done stays done.",
-                seconds_until_room(excess, done, in_ms),
-                "queue",
-            )
+            waiting, free_ms = map(int, owners)
+            wait_s = max(1, math.ceil(free_ms / 1000)) if free_ms >= 0 else LONGEST_RETRY_S
+            sentence = f"The workers are busy with {waiting} texts; try again in {wait_s} s, what is done stays done."
+            raise Overloaded(sentence, wait_s, "queue")
         jobs = {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
         return Submitted(jobs, sum(not job.startswith(own) for job in jobs.values()))
 
-    async def _submitted(self, own: str, texts: Mapping[str, str], priority: Priority, wait_ms: int) -> list[Any]:
+    async def _submitted(
+        self, own: str, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int
+    ) -> list[Any]:
         """The reply of `submit.lua`."""
         queue = redis_keys.queue(self._fingerprint, priority)
         reply: list[Any] = await self._submit(
@@ -91,6 +91,7 @@ class EmbeddingQueue:
                 redis_keys.wake(queue),
                 redis_keys.admitted(queue),
                 redis_keys.workers(self._fingerprint),
+                redis_keys.promised(queue),
             ],
             args=[
                 own,
@@ -104,6 +105,8 @@ class EmbeddingQueue:
                 redis_keys.drained(queue),
                 redis_keys.DRAIN_MS,
                 traceparent(),
+                max(wanted, len(texts)),
+                1000 * LONGEST_RETRY_S,
                 *(part for digest, text in texts.items() for part in (digest, read_part(text))),
             ],
         )
@@ -155,12 +158,6 @@ class EmbeddingQueue:
         now_ms = seconds * 1000 + microseconds // 1000
         alive: list[bytes] = await self._redis.zrangebyscore(redis_keys.workers(self._fingerprint), now_ms, "+inf")
         return alive
-
-
-def seconds_until_room(excess: int, done: int, in_ms: int) -> int:
-    """How long until `excess` texts fewer wait, if the workers go on as they did: `done` texts in `in_ms`."""
-    seconds = math.ceil(excess * in_ms / 1000 / done) if done else LONGEST_RETRY_S
-    return min(max(seconds, 1), LONGEST_RETRY_S)
 
 
 def estimated_tokens(text: str) -> int:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from shared.errors import Overloaded
+from shared.errors import LONGEST_RETRY_S, Overloaded
 
 LONG = 128
 """Texts; what is shorter never waits."""
@@ -24,6 +24,8 @@ class LongLists:
         self._waiting = 0
         self._turn_s = 0.05
         """How long a turn takes, averaged over the latest."""
+        self._promised = 0.0
+        """When the last one of those who were refused was told to come again, by `time.monotonic`."""
 
     def require_room(self) -> None:
         """
@@ -31,9 +33,12 @@ class LongLists:
             Overloaded: too many lists wait already.
         """
         if self._waiting >= MOST_WAITING:
-            wait_s = self._waiting * self._turn_s / AT_ONCE
+            now, each = time.monotonic(), self._turn_s / AT_ONCE
+            # One after the other, or they would all come at once, and again in vain.
+            self._promised = min(max(now + self._waiting * each, self._promised + each), now + LONGEST_RETRY_S)
+            wait_s = math.ceil(self._promised - now)
             raise Overloaded(
-                "Too many long lists of new premises wait; try again soon.", math.ceil(wait_s), "long_lists"
+                f"Too many long lists of new premises wait; try again in {wait_s} s.", wait_s, "long_lists"
             )
 
     @asynccontextmanager

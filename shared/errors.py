@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+LONGEST_RETRY_S = 60
+"""The most a client is told to wait, also while nothing gets done at all: workers are added or restarted meanwhile."""
 Full = Literal["queue", "long_lists", "searches", "rate_limit"]
 """What was full when a request was refused."""
 

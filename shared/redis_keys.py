@@ -60,6 +60,11 @@ def drained(queue_name: str) -> str:
     return f"{queue_name}:drained:"
 
 
+def promised(queue_name: str) -> str:
+    """When (ms since 1970) the last one of those who were refused was told to come again; TTL until then."""
+    return f"{queue_name}:promised"
+
+
 def workers(fingerprint: str) -> str:
     """Sorted set of worker ids; score = time in ms until which the worker counts as alive."""
     return f"workers:{fingerprint}"

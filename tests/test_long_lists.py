@@ -29,6 +29,10 @@ async def test_turns_are_taken_in_order_few_at_once_and_one_too_many_is_refused(
     with pytest.raises(Overloaded) as refused:
         await hold(lists, let_go, inside, -1)
     assert refused.value.retry_after == 1
+    for _ in range(2_000):  # so many need some 50 s of turns
+        with pytest.raises(Overloaded) as refused:
+            lists.require_room()
+    assert 20 <= (refused.value.retry_after or 0) <= 60
     async with lists.turn(LONG):
         pass  # a short list does not wait
     let_go.set()

@@ -1,11 +1,12 @@
 -- Queue the texts of one chunk that no job embeds yet; join the jobs that embed the others.
 --
--- KEYS  queue, wake list, admitted counter, workers
+-- KEYS  queue, wake list, admitted counter, workers, promised
 -- ARGV  job id without its count, function, reply list, time to wait (ms), limit of admitted texts,
 --       job TTL (ms), flight TTL (ms), flight key prefix, prefix of the counters of texts done,
---       time that each of these counts (ms), traceparent or '', then digest, text, digest, text, ...
+--       time that each of these counts (ms), traceparent or '', texts that the request wants beside and after this
+--       chunk's included, longest time to tell anybody to wait (ms), then digest, text, digest, text, ...
 -- Reply {'ok', owner job of each text, or 'done' if it was cached a moment ago ...} | {'no workers'} |
---       {'overloaded', texts admitted, texts too many, texts done lately, in how many ms}
+--       {'overloaded', texts admitted, ms until there is room, or -1 if nothing was done lately}
 --
 -- One script, so that between "nobody embeds it" and "it is queued" no other API process can act.
 local queue, wake, admitted, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -28,7 +29,7 @@ if redis.call('ZCOUNT', workers, now, '+inf') == 0 then
 end
 
 local reply, joined, digests, texts = {'ok'}, {}, {}, {}
-for i = 12, #ARGV, 2 do
+for i = 14, #ARGV, 2 do
   local owner = redis.call('GET', flight_prefix .. ARGV[i])
   if owner == 'done' then
     reply[#reply + 1] = owner
@@ -52,7 +53,17 @@ if #texts > 0 and waiting + #texts > limit then
   local current = math.floor(now / period)
   local done = tonumber(redis.call('GET', ARGV[9] .. current) or '0')
   done = done + tonumber(redis.call('GET', ARGV[9] .. (current - 1)) or '0')
-  return {'overloaded', waiting, waiting + #texts - limit, done, period + now % period}
+  if done == 0 then
+    return {'overloaded', waiting, -1}
+  end
+  -- Those who were told a time before come first: told all the same, they would all come at once, and again in vain.
+  local wanted, each = tonumber(ARGV[12]), (period + now % period) / done
+  local promised = tonumber(redis.call('GET', KEYS[5]) or '0')
+  local free = math.max(now + (waiting + wanted - limit) * each, promised + wanted * each)
+  free = math.min(free, now + tonumber(ARGV[13]))
+  -- pcall: a Redis without memory can still refuse.
+  redis.pcall('SET', KEYS[5], string.format('%.0f', free), 'PX', string.format('%.0f', free - now + 1))
+  return {'overloaded', waiting, math.floor(free - now)}
 end
 for owner in pairs(joined) do
   wait_for(owner)
