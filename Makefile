@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format chaos soak fuzz demo-corpus clean
+.PHONY: help demo test images check format chaos soak fuzz demo-corpus clean
 .PHONY: bench-embed bench-overload bench-queue bench-retrieve bench-scale bench-search bench-start
 
 help: ## this list
@@ -26,6 +26,9 @@ demo: $(VENV)/installed ## two Redis servers, a worker and the API on PORT (8000
 
 test: $(VENV)/installed ## the whole suite
 	$(BIN)/python -m pytest
+
+images: $(VENV)/installed ## the Dockerfiles' commands in folders instead of images, the worker's too; TORCH_INDEX_URL
+	IMAGES=1 $(BIN)/python -m pytest tests/test_images.py
 
 chaos: $(VENV)/installed ## real faults under load for CHAOS_SECONDS (600), and a table of what clients saw
 	$(BIN)/python -m tests.chaos
