@@ -49,7 +49,7 @@ def parser(*flags: str, options: tuple[str, ...] = ()) -> argparse.ArgumentParse
 
 SUBCOMMANDS = {
     "up": parser("-d", "--build", "--no-deps", options=("--scale",)),
-    "logs": parser("-f", options=("--since",)),
+    "logs": parser("-f", "--no-log-prefix", options=("--since",)),
     "exec": parser(),
     "cp": parser(),
     "ps": parser(),
