@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test images check format chaos soak fuzz demo-corpus clean
+.PHONY: help demo test images check format chaos soak fuzz screenshot demo-corpus clean
 .PHONY: bench-embed bench-overload bench-queue bench-retrieve bench-scale bench-search bench-start
 
 help: ## this list
@@ -38,6 +38,9 @@ soak: $(VENV)/installed ## steady load for SOAK_SECONDS (600): whether memory an
 
 fuzz: $(VENV)/installed ## new hostile inputs for FUZZ_SECONDS (600), and how many there were
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest tests/test_fuzz.py tests/test_openapi_fuzz.py --timeout 0
+
+screenshot: $(VENV)/installed ## docs/page.png anew, with the Chromium of this machine
+	$(BIN)/python -m tests.screenshot
 
 check: $(VENV)/installed ## ruff and mypy --strict
 	$(BIN)/ruff format --check .

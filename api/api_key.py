@@ -7,6 +7,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.path import as_folder
 from api.response import error_body
 
 OPEN = ("/health", "/health/live", "/health/ready")
@@ -27,6 +28,9 @@ class KeyRequired:
         scheme, _, bearer = Headers(scope=scope).get("authorization", "").partition(" ")
         segment, _, rest = scope["path"].lstrip("/").partition("/")
         if self._is_key(segment):
+            if not rest and (folder := as_folder(scope)):
+                await folder(scope, receive, send)
+                return
             scope["path"], scope["raw_path"] = f"/{rest}", f"/{rest}".encode()
             await self._app(scope, receive, send)
         elif scheme.lower() == "bearer" and self._is_key(bearer.strip()):

@@ -12,13 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from api.api_key import KeyRequired
+from api.body import describe_bodies
 from api.catalog import Catalog
+from api.declaration_routes import declaration_routes
 from api.metrics import Metrics
 from api.observed import Observed
+from api.page import page_routes
 from api.path import NormalPath
 from api.request_record import record_of
 from api.response import error_body
-from api.retrieval_routes import describe_bodies, retrieval_routes
+from api.retrieval_routes import retrieval_routes
 from api.status_routes import status_routes
 from shared.errors import Overloaded, PremiseServerError
 from shared.settings import Settings
@@ -86,6 +89,8 @@ def create_app(
 
     app.include_router(retrieval_routes(settings, catalog, metrics))
     app.include_router(status_routes(settings, catalog, metrics, app.version))
+    app.include_router(declaration_routes(settings, catalog))
+    app.include_router(page_routes())
     describe_bodies(app)
     return app
 

@@ -1,4 +1,4 @@
-"""What is computed from the data once and mapped by every process after that: indices, names, module ranges.
+"""What is made from the data once and mapped by every process after that: indices, names, modules, declarations.
 
 A folder `DATA_DIR/index/{key}` holds one build; the key is a digest of all that it was made from and of the format.
 It is built beside its place and renamed into it, so it is there whole or not at all; `manifest.json`, with the size of
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.corpus import Corpus
+from api.declarations import Declarations, save_declarations
 from api.index import PremiseIndex
 from api.names_body import NamesBody
 from api.quantised_index import QuantisedIndex, Rounding, quantise
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
-FORMAT = 1
+FORMAT = 2
 """Counts changes of what the files hold; an older build has another key and is never read."""
 READ_AHEAD_BYTES = 8 << 20
 
@@ -76,6 +77,7 @@ def build(directory: Path, made_from: dict[str, str], corpus: Corpus, rows: Vect
     faiss.write_index(quantised, str(partial / "quantised.faiss"))
     rounding.save(partial / "rounding.npz")
     _save_corpus(partial, corpus)
+    save_declarations(partial, corpus)
     sizes = {path.name: path.stat().st_size for path in partial.iterdir()}
     manifest = Manifest(made_from=made_from, sizes=sizes, sample=sample)
     (partial / "manifest.json").write_bytes(msgspec.json.encode(manifest))
@@ -90,6 +92,7 @@ class Artifacts:
     """A build that is mapped: its pages are shared by all processes that have it open."""
 
     corpus: Corpus
+    declarations: Declarations
     index: PremiseIndex
     sample: dict[int, str]
     premises_body: NamesBody
@@ -106,6 +109,7 @@ def open_artifacts(directory: Path) -> Artifacts:
     )
     return Artifacts(
         corpus=corpus,
+        declarations=Declarations.load(directory, corpus.premise_ids),
         index=PremiseIndex(flat, QuantisedIndex(quantised, Rounding.load(directory / "rounding.npz"))),
         sample=_manifest(directory).sample,
         premises_body=NamesBody.load(directory / "premises.json"),
@@ -150,7 +154,7 @@ def _load_corpus(directory: Path) -> Corpus:
             module_names=module_names,
             wire_names=wire_names,
             names=names,
-            texts=[],
+            declarations=[],
             wire_premise=arrays["wire_premise"],
             module_start=arrays["module_start"],
             module_stop=arrays["module_stop"],

@@ -17,6 +17,7 @@ from api.artifacts import Artifacts, artifacts_directory, build, file_identity, 
 from api.corpus import build_corpus
 from api.corpus_embeddings import compute, computed_path, sample_of, stored_embeddings, verify
 from api.data_repository import DataRepository, read_archive
+from api.declarations import Declarations
 from api.embedder import Embedder
 from api.embedding_queue import EmbeddingQueue, QueueState
 from api.metrics import Metrics
@@ -42,6 +43,7 @@ class Served:
     """What the data calls itself."""
     rate_limit: RateLimit
     retriever: Retriever
+    declarations: Declarations
     premises_body: NamesBody
     modules_body: NamesBody
 
@@ -96,6 +98,7 @@ class Catalog:
                 threads=threads,
                 max_k=settings.max_k,
             ),
+            declarations=artifacts.declarations,
             premises_body=artifacts.premises_body,
             modules_body=artifacts.modules_body,
         )

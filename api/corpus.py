@@ -38,8 +38,8 @@ class Corpus:
     """Every declaration; what `/indexed-premises` answers. Length w."""
     names: list[str]
     """By premise id. Length n."""
-    texts: list[str]
-    """What is embedded, by premise id. Length n; empty in a corpus read back from a build: only building needs them."""
+    declarations: list[Declaration]
+    """By premise id. Length n; empty in a corpus read back from a build: only building needs them."""
     wire_premise: NDArray[np.int64]
     """Premise id of a wire index, -1 if the filter removed that name. [w]"""
     module_start: NDArray[np.int64]
@@ -52,6 +52,11 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def texts(self) -> list[str]:
+        """What is embedded, by premise id."""
+        return [d.text for d in self.declarations]
 
 
 class _Module(msgspec.Struct):
@@ -104,7 +109,7 @@ def build_corpus(files: Mapping[str, bytes]) -> Corpus:
         module_names=module_names,
         wire_names=wire_names,
         names=[d.name for d in kept],
-        texts=[d.text for d in kept],
+        declarations=kept,
         # By name, not by row: a client that maps names to positions may hold any of a duplicate's positions.
         wire_premise=np.fromiter((premise_ids.get(name, -1) for name in wire_names), np.int64, len(wire_names)),
         module_start=module_start,

@@ -54,7 +54,7 @@ def stored_embeddings(path: Path, corpus: Corpus, dimension: int) -> Vectors:
 def sample_of(corpus: Corpus) -> dict[int, str]:
     """Premise id and text of a few premises, spread over the corpus."""
     ids = np.unique(np.linspace(0, len(corpus) - 1, SAMPLED_ROWS).astype(int))
-    return {int(i): corpus.texts[i] for i in ids}
+    return {int(i): corpus.declarations[i].text for i in ids}
 
 
 async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], path: Path, embedder: Embedder) -> None:
@@ -107,7 +107,7 @@ async def _compute_locked(path: Path, corpus: Corpus, embedder: Embedder, dimens
     with _progress() as progress:
         bar = progress.add_task("embedding premises", total=len(corpus))
         for start in range(0, len(corpus), WINDOW):
-            texts = corpus.texts[start : start + WINDOW]
+            texts = [d.text for d in corpus.declarations[start : start + WINDOW]]
             rows[start : start + len(texts)] = await _patiently(embedder, texts)
             progress.advance(bar, len(texts))
             if not progress.console.is_terminal:

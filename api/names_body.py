@@ -7,6 +7,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.response import is_known
+
 
 @dataclass(frozen=True)
 class NamesBody:
@@ -25,8 +27,7 @@ class NamesBody:
     def response(self, request: Request) -> Response:
         """304 to a client that has it, gzip to one that asks for gzip."""
         headers = {"ETag": self.etag, "Vary": "Accept-Encoding", "Cache-Control": "no-cache"}
-        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-        if self.etag in known or "*" in known:
+        if is_known(request, self.etag):
             return Response(status_code=304, headers=headers)
         if _accepts_gzip(request.headers.get("accept-encoding", "")):
             headers["Content-Encoding"] = "gzip"

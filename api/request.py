@@ -106,6 +106,12 @@ class BatchBody(_Body, kw_only=True):
     states: list[str]
 
 
+class DeclarationsBody(msgspec.Struct):
+    """Body of `POST /declarations`."""
+
+    names: list[str]
+
+
 Body = TypeVar("Body", RetrieveBody, BatchBody)
 
 
@@ -137,6 +143,17 @@ def read_new_premises(premises: UnreadList) -> list[NewPremise]:
         BadInput: no list of `{"name", "decl"}`.
     """
     return _decode(premises.json, list[NewPremise] | None, f"$.{premises.field}") or []
+
+
+def parse_declaration_names(body: bytes, most: int) -> list[str]:
+    """
+    Raises:
+        BadInput: not JSON, not of this form, or more than `most` names.
+    """
+    names: list[str] = _decode(body, DeclarationsBody, "$").names
+    if len(names) > most:
+        raise BadInput(f"Expected at most {most} names (MAX_K) - at `$.names`.")
+    return names
 
 
 def _decode(json: bytes | msgspec.Raw, kind: Any, place: str) -> Any:

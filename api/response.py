@@ -1,7 +1,8 @@
-"""Bodies of answers: compact JSON, and short enough for the client that asked."""
+"""Answers: compact JSON, short enough for the client that asked, and none that it has."""
 
 import numpy as np
 import orjson
+from starlette.requests import Request
 from starlette.responses import Response
 
 from api.ranking import Ranked
@@ -27,6 +28,12 @@ def ranked_body(ranked: Ranked, limit: int | None) -> tuple[bytes, int]:
         sizes = 1 + np.cumsum([len(e) + 1 for e in entries])
         kept = int(np.searchsorted(sizes, limit, side="right"))
     return b"[" + b",".join(entries[:kept]) + b"]", len(entries) - kept
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Whether the client has what the tag names and wants only to hear of another one (RFC 9110, 13.1.2)."""
+    tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    return etag in tags or "*" in tags
 
 
 def error_body(message: str) -> bytes:

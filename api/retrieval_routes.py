@@ -5,25 +5,22 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-import msgspec
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
+from api.body import body_reference, read_body
 from api.catalog import Catalog
 from api.metrics import Metrics
 from api.request import BatchBody, Body, Context, RetrieveBody, parse_body
 from api.request_record import record_of
 from api.response import LEAN_CLIENT_LIMIT, is_lean_client, json_response, ranked_body
 from api.retriever import Retrieval
-from shared.errors import BodyTooLarge, BodyTooSlow
 from shared.settings import Settings
 
 T = TypeVar("T")
 
 PARSE_INLINE_BYTES = 32_768
 """Larger bodies are parsed in a thread: the event loop has other requests to serve."""
-SCHEMA_REFERENCE = "#/components/schemas/{name}"
-"""Where OpenAPI keeps what several routes share."""
 
 
 def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> APIRouter:
@@ -31,12 +28,8 @@ def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> 
 
     async def parsed(request: Request, kind: type[Body]) -> tuple[Body, Context]:
         stages = record_of(request).stages
-        try:
-            async with asyncio.timeout(settings.request_timeout):
-                with stages.measure("read"):
-                    body = await _read(request, settings.max_body_bytes)
-        except TimeoutError:
-            raise BodyTooSlow(f"The body did not arrive within {settings.request_timeout:g} s.") from None
+        with stages.measure("read"):
+            body = await read_body(request, settings)
         with stages.measure("parse"):
             if len(body) <= PARSE_INLINE_BYTES:
                 return parse_body(body, kind)
@@ -55,7 +48,7 @@ def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> 
         metrics.searches.labels("widened").inc(retrieval.widened)
         return retrieval
 
-    @router.post("/retrieve", openapi_extra=_body_reference(RetrieveBody))
+    @router.post("/retrieve", openapi_extra=body_reference(RetrieveBody))
     async def retrieve(request: Request) -> Response:
         """The premises most likely to help with a goal, best first."""
         record = record_of(request)
@@ -69,7 +62,7 @@ def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> 
         counts = {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated}
         return json_response(content, counts, record.stages)
 
-    @router.post("/retrieve/batch", openapi_extra=_body_reference(BatchBody))
+    @router.post("/retrieve/batch", openapi_extra=body_reference(BatchBody))
     async def retrieve_batch(request: Request) -> Response:
         """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
         record = record_of(request)
@@ -80,32 +73,6 @@ def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> 
         return json_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped}, record.stages)
 
     return router
-
-
-def describe_bodies(app: FastAPI) -> None:
-    """Adds the bodies, which msgspec reads and FastAPI does not know, to the OpenAPI document."""
-    _, schemas = msgspec.json.schema_components([RetrieveBody, BatchBody], ref_template=SCHEMA_REFERENCE)
-    app.openapi()["components"] = {"schemas": schemas}
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    """The request's body.
-
-    Raises:
-        BodyTooLarge: as soon as it is known, before the rest is read.
-    """
-    too_large = BodyTooLarge(f"The body is larger than {limit} bytes (MAX_BODY_BYTES).")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    parts = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise too_large
-        parts.append(part)
-    return b"".join(parts)
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -123,8 +90,3 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     finally:
         for task in (working, gone):
             task.cancel()
-
-
-def _body_reference(kind: type[Body]) -> dict[str, Any]:
-    schema = {"$ref": SCHEMA_REFERENCE.format(name=kind.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

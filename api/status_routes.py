@@ -5,7 +5,6 @@ from fastapi import APIRouter, Request, Response
 
 from api.catalog import Catalog
 from api.metrics import Metrics
-from api.page import front_page
 from api.response import json_response
 from api.system_status import queue_gauges, system_status
 from shared.settings import Settings
@@ -68,9 +67,5 @@ def status_routes(settings: Settings, catalog: Catalog, metrics: Metrics, versio
                 }
             )
         )
-
-    @router.get("/", include_in_schema=False)
-    async def front() -> Response:
-        return Response(front_page(version, catalog.problems(await catalog.queue_state())), media_type="text/html")
 
     return router

@@ -45,6 +45,18 @@ def demo_rows() -> list[Row]:
 
 
 @cache
+def demo_declarations() -> dict[str, dict[str, Any]]:
+    """What `POST /declarations` says of each name, be it a premise or not; of two of one name, the first."""
+    found: dict[str, dict[str, Any]] = {}
+    for file, items in sorted(_lines().items()):
+        module = file.removeprefix("Declarations/").removesuffix(".jsonl")
+        for item in items if file.startswith("Declarations/") else ():
+            shown = {field: item[field] for field in ("name", "kind", "args", "type", "doc")}
+            found.setdefault(item["name"], {**shown, "module": module})
+    return found
+
+
+@cache
 def _lines() -> dict[str, list[dict[str, Any]]]:
     """Rows of each .jsonl file of the archive."""
     with tarfile.open(Path(demo_environment()["DATA_REPO"]) / "premises.tar.gz") as archive:

@@ -53,7 +53,9 @@ def test_without_the_key_nothing_is_answered(locked: tuple[list[str], Path], pat
     assert set(answer.json()) == {"detail"}
 
 
-@pytest.mark.parametrize("path", ["", "metrics", "indexed-modules", "docs", "openapi.json", "health/ready/x"])
+@pytest.mark.parametrize(
+    "path", ["", "page/page.js", "metrics", "indexed-modules", "docs", "openapi.json", "health/ready/x"]
+)
 def test_no_route_but_health_is_open(locked: tuple[list[str], Path], path: str) -> None:
     assert httpx.get(f"{locked[0][0]}/{path}").status_code == 401
     assert httpx.get(f"{locked[0][0]}/health/ready").status_code == 200
@@ -87,6 +89,7 @@ def test_the_key_and_the_goal_are_in_no_log(locked: tuple[list[str], Path]) -> N
     urls, log = locked
     httpx.post(f"{urls[0]}/{KEY}/retrieve", json={"state": "GOALTEXT", "k": 1}, timeout=60)
     httpx.get(f"{urls[0]}/{KEY}/no/such/route")
+    httpx.get(f"{urls[0]}/{KEY}")
     text = log.read_text()
     assert text
     assert KEY not in text

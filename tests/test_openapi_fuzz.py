@@ -14,7 +14,7 @@ EXAMPLES = 12
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
-@pytest.mark.parametrize("route", ["/retrieve", "/retrieve/batch"])
+@pytest.mark.parametrize("route", ["/retrieve", "/retrieve/batch", "/declarations"])
 def test_bodies_drawn_from_the_document_get_an_answer_of_the_contract(
     served: Stack, route: str, mode: GenerationMode, capsys: pytest.CaptureFixture[str]
 ) -> None:
