@@ -4,8 +4,6 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from hashlib import file_digest
-from pathlib import Path
 
 import numpy as np
 from arq.connections import ArqRedis
@@ -13,7 +11,7 @@ from filelock import AsyncFileLock
 from redis.exceptions import RedisError
 
 from api.accessible import AccessibleSets
-from api.artifacts import Artifacts, artifacts_directory, build, file_identity, is_whole, open_artifacts
+from api.artifacts import Artifacts, build, is_whole, open_artifacts
 from api.corpus import build_corpus
 from api.corpus_embeddings import compute, computed_path, sample_of, stored_embeddings, verify
 from api.data_repository import DataRepository, read_archive
@@ -26,6 +24,7 @@ from api.new_premises import NewPremiseLists
 from api.rate_limit import RateLimit
 from api.retriever import Retriever
 from api.search_threads import SearchThreads
+from api.sources import Sources, find_sources
 from shared.embedding_cache import EmbeddingCache
 from shared.errors import StartupError, Unavailable
 from shared.model_directory import ModelDirectory, open_model
@@ -143,6 +142,9 @@ class Catalog:
     async def close(self) -> None:
         await self._resources.aclose()
 
+    def _tell_embedding(self, how_far: str) -> None:
+        self._step = f"embedding the premises, {how_far}"
+
     def _not_yet(self) -> Unavailable:
         return Unavailable(f"The server is not ready yet: {self._step}. Try again soon.")
 
@@ -157,20 +159,15 @@ class Catalog:
     async def _artifacts(self, model: ModelDirectory, embedder: Embedder) -> Artifacts:
         """The build of this data and model, made now if no process has made it before; verified either way."""
         repository = DataRepository(self.settings, self.settings.data_revision)
-        archive, stored = await asyncio.to_thread(lambda: (repository.archive(), repository.embeddings(model)))
-        made_from = {
-            "archive": await asyncio.to_thread(_content, archive),
-            "embeddings": file_identity(stored) if stored else "computed",
-            "model": f"{model.name}@{model.revision}",
-        }
-        directory = artifacts_directory(self.settings.data_dir, made_from)
-        if not is_whole(directory, made_from):
+        sources = await asyncio.to_thread(find_sources, repository, model)
+        directory = sources.directory
+        if not is_whole(directory, sources.made_from):
             try:
                 directory.parent.mkdir(parents=True, exist_ok=True)
                 # Polled: a process that waits for another one must still stop on SIGTERM.
                 async with AsyncFileLock(f"{directory}.lock", poll_interval=0.5):
-                    if not is_whole(directory, made_from):
-                        await self._build(directory, made_from, archive, stored, model, embedder)
+                    if not is_whole(directory, sources.made_from):
+                        await self._build(sources, model, embedder)
             except OSError as error:
                 raise StartupError(
                     f"The index cannot be saved as {directory} (DATA_DIR): {error.strerror or error}."
@@ -182,28 +179,20 @@ class Catalog:
                     len(corpus), len(corpus.wire_names), len(corpus.module_names))  # fmt: skip
         self._step = "verifying the embeddings"
         rows = artifacts.index.rows(np.array(list(artifacts.sample), np.int64))
-        await verify(rows, artifacts.sample, corpus.names, stored or directory, embedder)
+        await verify(rows, artifacts.sample, corpus.names, sources.stored or directory, embedder)
         return artifacts
 
-    async def _build(
-        self, directory: Path, made_from: dict[str, str], archive: Path, stored: Path | None, model: ModelDirectory,
-        embedder: Embedder,
-    ) -> None:  # fmt: skip
-        corpus = await asyncio.to_thread(lambda: build_corpus(read_archive(archive)))
-        path = stored
+    async def _build(self, sources: Sources, model: ModelDirectory, embedder: Embedder) -> None:
+        corpus = await asyncio.to_thread(lambda: build_corpus(read_archive(sources.archive)))
+        path = sources.stored
         if path is None:
             self._step = "embedding the premises"
             path = await asyncio.to_thread(computed_path, corpus, model, self.settings.data_dir)
             if not path.exists():
-                await compute(path, corpus, embedder, model.dimension)
+                await compute(path, corpus, embedder, model.dimension, self._tell_embedding)
         rows = await asyncio.to_thread(stored_embeddings, path, corpus, model.dimension)
         self._step = "verifying the embeddings"
         sample = sample_of(corpus)
         await verify(rows[list(sample)], sample, corpus.names, path, embedder)
         self._step = "building the index"
-        await asyncio.to_thread(build, directory, made_from, corpus, rows, sample)
-
-
-def _content(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        await asyncio.to_thread(build, sources.directory, sources.made_from, corpus, rows, sample)

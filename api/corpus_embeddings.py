@@ -2,20 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from filelock import AsyncFileLock
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from api.corpus import Corpus
 from api.embedder import Embedder
 from shared.errors import Overloaded, StartupError, Unavailable
 from shared.model_directory import ModelDirectory
+from shared.progress import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +81,10 @@ def computed_path(corpus: Corpus, model: ModelDirectory, data_dir: Path) -> Path
     return data_dir / "embeddings" / texts.hexdigest()[:16] / f"{model.name}-{model.revision}.npy"
 
 
-async def compute(path: Path, corpus: Corpus, embedder: Embedder, dimension: int) -> None:
+async def compute(path: Path, corpus: Corpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]) -> None:
     """Embed the whole corpus through the queue and save it, once for all processes of this DATA_DIR.
 
-    What is done is in the cache, so a restart goes on where this one stopped.
+    What is done is in the cache, so a restart goes on where this one stopped. `tell` gets how far it is.
 
     Raises:
         StartupError: they cannot be saved.
@@ -95,25 +94,27 @@ async def compute(path: Path, corpus: Corpus, embedder: Embedder, dimension: int
         # Polled, not awaited in a thread: a process that waits for another one must still stop on SIGTERM.
         async with AsyncFileLock(f"{path}.lock", poll_interval=0.5):
             if not path.exists():
-                await _compute_locked(path, corpus, embedder, dimension)
+                await _compute_locked(path, corpus, embedder, dimension, tell)
     except OSError as error:
         raise StartupError(f"Embeddings cannot be saved as {path} (DATA_DIR): {error.strerror or error}.") from None
 
 
-async def _compute_locked(path: Path, corpus: Corpus, embedder: Embedder, dimension: int) -> None:
+async def _compute_locked(
+    path: Path, corpus: Corpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]
+) -> None:
     logger.info("embedding %d premises; this is done once", len(corpus))
     partial = path.with_suffix(".partial")
     rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(corpus), dimension))
-    with _progress() as progress:
-        bar = progress.add_task("embedding premises", total=len(corpus))
-        for start in range(0, len(corpus), WINDOW):
-            texts = [d.text for d in corpus.declarations[start : start + WINDOW]]
-            rows[start : start + len(texts)] = await _patiently(embedder, texts)
-            progress.advance(bar, len(texts))
-            if not progress.console.is_terminal:
-                logger.info("embedded %d of %d premises", start + len(texts), len(corpus))
+    pace = Pace(len(corpus))
+    for start in range(0, len(corpus), WINDOW):
+        texts = [d.text for d in corpus.declarations[start : start + WINDOW]]
+        rows[start : start + len(texts)] = await _patiently(embedder, texts)
+        if said := pace.advance(len(texts)):
+            logger.info("embedded %s", said)
+        tell(pace.sentence())
     rows.flush()
     partial.rename(path)
+    logger.info("embedded %s", pace.sentence())
 
 
 async def _patiently(embedder: Embedder, texts: list[str]) -> Vectors:
@@ -127,15 +128,3 @@ async def _patiently(embedder: Embedder, texts: list[str]) -> Vectors:
                 logger.info("waiting for workers: %s", error)
             told = True
             await asyncio.sleep(0.2)
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

@@ -22,6 +22,8 @@ class DataRepository:
 
     settings: Settings
     revision: str
+    local_only: bool = False
+    """Never download: what is not here raises NotDownloaded."""
 
     def archive(self) -> Path:
         """
@@ -35,7 +37,10 @@ class DataRepository:
 
     def embeddings(self, model: ModelDirectory) -> Path | None:
         """The stored embeddings of this model: `embeddings/{model name}-{MODEL_REVISION}.npy`."""
-        return self._file(f"embeddings/{model.name}-{self.settings.model_revision}.npy")
+        return self._file(self.embeddings_name(model.name))
+
+    def embeddings_name(self, model_name: str) -> str:
+        return f"embeddings/{model_name}-{self.settings.model_revision}.npy"
 
     def _file(self, name: str) -> Path | None:
         repo = self.settings.data_repo
@@ -45,7 +50,7 @@ class DataRepository:
             return path if path.is_file() else None
         if repo.startswith((".", "/", "~")):
             raise StartupError(f"DATA_REPO {repo} is not a directory.")
-        return hub_file(repo, self.revision, name, self.settings.data_dir)
+        return hub_file(repo, self.revision, name, self.settings.data_dir, local_only=self.local_only)
 
 
 def read_archive(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, bytes]:

@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from types import FrameType
 from typing import Annotated
 
@@ -11,8 +13,11 @@ import typer
 from rich.console import Console
 
 from shared.demo_run import demo_environment, show_goal
+from shared.doctor import report
+from shared.doctor.parts import installed
 from shared.embedded import Embedded, embedded, python_module
-from shared.errors import PremiseServerError
+from shared.errors import PremiseServerError, StartupError
+from shared.progress import EVERY_S
 from shared.settings import load_settings
 
 app = typer.Typer(
@@ -52,6 +57,37 @@ def worker() -> None:
     _become("worker", {})
 
 
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings for a machine.")] = False) -> None:
+    """Look at settings, Redis, model, data, device and workers, and say what to do; exits with 1 if something is wrong.
+
+    Nothing is downloaded, built or changed.
+    """
+    # Here, because the hub's client takes half a second to import, which the other commands need not wait for.
+    from shared.doctor.examination import examine
+
+    waiting = Console(stderr=True)
+    with waiting.status("Looking.") if waiting.is_terminal else nullcontext() as status:
+        findings = list(examine(lambda subject: status.update(f"Looking at {subject}.") if status else None))
+    if as_json:
+        print(report.as_json(findings))
+    else:
+        report.show(findings, Console())
+    raise typer.Exit(int(report.worst(findings) == "problem"))
+
+
+# Arguments and --help are for the program that it becomes: this package knows nothing of what is behind it.
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def cache(context: typer.Context) -> None:
+    """Look into the embedding cache, warm it, or remove a model from it; `cache --help` lists its commands."""
+    if not installed("api"):
+        raise StartupError(
+            "`premise-server cache` needs the API part; run it where the API runs, or install "
+            "'lean-premise-server[api]'."
+        )
+    _become("api.cache", {}, context.args)
+
+
 def main() -> None:
     try:
         app()
@@ -65,9 +101,9 @@ def _listen(host: str | None, port: int | None, api_processes: int | None) -> di
     return {name: str(value) for name, value in given.items() if value is not None}
 
 
-def _become(role: str, env: Mapping[str, str]) -> None:
-    """Replace this process, so that signals and the exit status are the role's own."""
-    os.execve(sys.executable, python_module(role), {**os.environ, **env})
+def _become(module: str, env: Mapping[str, str], arguments: Sequence[str] = ()) -> None:
+    """Replace this process, so that signals and the exit status are the module's own."""
+    os.execve(sys.executable, [*python_module(module), *arguments], {**os.environ, **env})
 
 
 def _run_embedded(workers: int, env: Mapping[str, str], *, show: bool) -> None:
@@ -93,13 +129,15 @@ def _wait(running: Embedded, console: Console) -> None:
         with console.status("Starting.") as status:
             running.wait_until_ready(status.update)
         return
-    told = ""
+    told, told_at = "", 0.0
 
     def tell(reason: str) -> None:
-        nonlocal told
-        if reason != told:
+        nonlocal told, told_at
+        # What follows a comma is how far a step is; that changes all the time.
+        another_step = reason.partition(",")[0] != told.partition(",")[0]
+        if another_step or (reason != told and time.monotonic() - told_at > EVERY_S):
             console.print(reason, highlight=False, soft_wrap=True)
-        told = reason
+            told, told_at = reason, time.monotonic()
 
     running.wait_until_ready(tell)
 

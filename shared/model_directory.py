@@ -53,21 +53,33 @@ class ModelDirectory:
         return f"{self.name}@{self.revision}:{dtype}"
 
 
-def open_model(settings: Settings, *, weights: bool) -> ModelDirectory:
-    """The model of MODEL_ID, downloaded if it is a hub id; the API needs no weights.
+def open_model(settings: Settings, *, weights: bool, local_only: bool = False) -> ModelDirectory:
+    """The model of MODEL_ID, downloaded if it is a hub id and need be; the API needs no weights.
 
     Raises:
+        NotDownloaded: with `local_only`, it is not here yet.
         StartupError: it cannot be had, or uses something that is not supported.
     """
     local = Path(settings.model_id).expanduser()
-    name = settings.model_name or settings.model_id.rstrip("/").rpartition("/")[2]
+    name = name_of(settings)
     if local.is_dir():
         return read_model(local, name, _digest_of_files(local))
     if settings.model_id.startswith((".", "/", "~")):
         raise StartupError(f"MODEL_ID {settings.model_id} is not a directory.")
-    patterns = (*CONFIG_FILES, *WEIGHT_FILES) if weights else CONFIG_FILES
-    path, commit = hub_snapshot(settings.model_id, settings.model_revision, patterns, settings.data_dir)
+    path, commit = hub_snapshot(
+        settings.model_id, settings.model_revision, model_files(weights), settings.data_dir, local_only=local_only
+    )
     return read_model(path, name, commit[:12])
+
+
+def name_of(settings: Settings) -> str:
+    """The model's name in cache keys and file names."""
+    return settings.model_name or settings.model_id.rstrip("/").rpartition("/")[2]
+
+
+def model_files(weights: bool) -> tuple[str, ...]:
+    """Patterns of the files that are used."""
+    return (*CONFIG_FILES, *WEIGHT_FILES) if weights else CONFIG_FILES
 
 
 def read_model(path: Path, name: str, revision: str) -> ModelDirectory:
@@ -155,5 +167,5 @@ def _digest_of_files(directory: Path) -> str:
 
 
 def _model_files(directory: Path) -> Iterator[Path]:
-    for pattern in (*CONFIG_FILES, *WEIGHT_FILES):
+    for pattern in model_files(weights=True):
         yield from directory.glob(pattern)

@@ -81,6 +81,8 @@ def children_by_role(launcher: int) -> dict[str, psutil.Process]:
         ("demo --help", "small bundled corpus and model"),
         ("api --help", "Run the API"),
         ("worker --help", "Run one worker process"),
+        ("doctor --help", "Look at settings, Redis, model, data, device and workers"),
+        ("cache --help", "Look into the embedding cache"),
     ],
 )
 def test_help_says_what_a_command_does(command: str, says: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Embeddings of the corpus: stored ones are checked, wrong ones are never served, missing ones are computed once."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from api.corpus import Corpus, build_corpus
-from api.corpus_embeddings import SAMPLED_ROWS, computed_path, stored_embeddings
+from api.corpus_embeddings import SAMPLED_ROWS, WINDOW, compute, computed_path, stored_embeddings
 from shared.demo_run import demo_environment
 from shared.errors import StartupError
 from shared.model_directory import ModelDirectory
 from tests.archives import data_files, declaration, demo_files, pack
+from tests.queue_system import DIMENSION, Work, embedder, vector_of, worker
 from tests.roles import api_process, refusal, worker_process
 from tests.servers import RedisServer, redis_server, role_env, wait_for
 
@@ -104,6 +106,22 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, rows=UNIT_ROWS)
     assert "not a readable .npy file" in sentence_for(path)
+
+
+def test_how_far_computing_is_gets_told(redis_instance: RedisServer, tmp_path: Path) -> None:
+    names = [f"n{i}" for i in range(WINDOW + 10)]
+    corpus = build_corpus(data_files({"A": [declaration(name) for name in names]}))
+    told: list[str] = []
+
+    async def computed() -> None:
+        async with embedder(redis_instance.url) as own, worker(redis_instance.url, Work()):
+            await compute(tmp_path / "rows.npy", corpus, own, DIMENSION, told.append)
+
+    asyncio.run(computed())
+    assert len(told) == 2
+    assert told[0].startswith("1,024 of 1,034 (99 %), ")
+    assert told[1].startswith("1,034 of 1,034 (100 %), ")
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy")[-1], vector_of(corpus.texts[-1]))
 
 
 # The rest runs against the system: one worker, and an API process for each test.

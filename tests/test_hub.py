@@ -4,6 +4,7 @@ The hub is a server on loopback; huggingface_hub reads HF_ENDPOINT once, so what
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from typing import Literal
 
 import httpx
 import pytest
+from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
 from shared.demo_run import demo_environment
+from shared.hub_progress import LoggedDownload
 from tests.archives import demo_files, pack
 from tests.hub_server import Hub, Repository, hub_server
 from tests.roles import api_process, refusal, worker_process
@@ -309,3 +312,49 @@ def test_a_hub_in_trouble_is_not_needed_for_what_is_there(
         hub.trouble = trouble
         env = env_of_hub(hub, downloaded.directory / "api")
         assert printed(FIND_EMBEDDINGS, env, tmp_path) == "None"  # model read, data known to have no embeddings
+
+
+# What a doctor may ask.
+
+LOOK = """
+import asyncio
+from api.doctor import data_findings
+from shared.doctor.model_findings import model_findings
+for finding in [*model_findings(settings, weights=True), *asyncio.run(data_findings(settings))]:
+    print(finding.level, finding.sentence)
+"""
+
+
+def test_the_doctor_tells_the_size_of_a_download_and_fetches_nothing(hub: Hub, archive: Path, tmp_path: Path) -> None:
+    wanted = ("*.safetensors", "*.json", "vocab.txt", "*/config.json")
+    size = sum(path.stat().st_size for path in model_files().values() if any(path.match(name) for name in wanted))
+    model, data = printed(LOOK, env_of_hub(hub, tmp_path / "data"), tmp_path).splitlines()
+    told = re.fullmatch(rf"warning {MODEL} at '{BRANCH}' is not in DATA_DIR yet; .* downloads (\d+) MB\.", model)
+    assert told
+    assert int(told[1]) == pytest.approx(size / 1e6, abs=2)
+    assert data.endswith(f"downloads {archive.stat().st_size / 1e6:,.0f} MB.")
+    assert not [asked for asked in hub.asked if asked.method == "GET" and "/resolve/" in asked.path]
+    assert not [asked for asked in hub.asked if asked.path.startswith("/store/")]
+    assert not [path for path in (tmp_path / "data" / "hub").rglob("*") if path.is_file() and "snapshots" in path.parts]
+
+
+def test_the_doctor_finds_what_was_downloaded_without_the_hub(downloaded: Downloaded, tmp_path: Path) -> None:
+    env = env_of_hub(downloaded.hub, downloaded.directory / "api", REDIS_URL="redis://127.0.0.1:1/0")
+    model, data, *_ = printed(LOOK, env, tmp_path).splitlines()
+    assert model.startswith(f"problem Not in DATA_DIR yet, and not to be had: {MODEL} at '{BRANCH}'")  # no weights
+    assert data.startswith("ok ")
+    assert " premises is built in " in data
+
+
+def test_a_download_that_nobody_watches_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Often(LoggedDownload):
+        every_s = 0
+
+    enable_progress_bars()  # transformers switches them off for the whole process when it loads a model
+    with caplog.at_level("INFO"), Often(total=40_000_000, unit="B") as download, Often(total=3, unit="it") as files:
+        download.update(10_000_000)
+        files.update(1)
+    assert caplog.messages == ["downloaded 10 of 40 MB"]
+    with caplog.at_level("INFO"), disable_progress_bars(), Often(total=40_000_000, unit="B") as download:
+        download.update(10_000_000)
+    assert len(caplog.messages) == 1

@@ -53,7 +53,7 @@ class TorchEncoder:
             StartupError: the model cannot be loaded, or the device is not there.
         """
         self.directory = directory
-        self.device = _device(settings.device)
+        self.device = device_of(settings.device)
         if self.device.type == "cpu" and settings.torch_threads:
             torch.set_num_threads(settings.torch_threads)
         # No TF32 on a GPU, whatever the environment says: it costs float32 two digits.
@@ -116,7 +116,7 @@ def _load(directory: ModelDirectory, dtype: torch.dtype) -> Any:
     return model
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise StartupError("DEVICE is cuda, but torch sees no CUDA device; install a CUDA build or use DEVICE=cpu.")

@@ -1,0 +1,120 @@
+"""Doing in Redis what API and workers do there, under a name of its own: permissions and scripts, not just a PING."""
+
+import time
+from uuid import uuid4
+
+import numpy as np
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from redis.exceptions import RedisError
+
+from shared import redis_keys
+from shared.doctor.finding import Finding
+from shared.embedding_cache import EmbeddingCache
+from shared.redis_client import blocking_pop, script
+from shared.text_digest import text_digest
+
+KEPT_MS = 10_000
+"""What an interrupted probe leaves behind is gone after this."""
+
+
+async def queue_probe(redis: ArqRedis, subject: str) -> Finding:
+    """Send one job through the queue's scripts, both sides played here."""
+    probe = _Probe(redis)
+    start = time.perf_counter()
+    try:
+        whole = await probe.run()
+    except (RedisError, OSError) as error:
+        return _refused(subject, "A job cannot be queued", error)
+    finally:
+        await probe.forget()
+    if not whole:
+        return Finding("problem", subject, "A job that was queued for a try got lost.", "Look at its eviction policy.")
+    return Finding("ok", subject, f"A job went there and back in {1000 * (time.perf_counter() - start):.1f} ms.")
+
+
+async def cache_probe(redis: ArqRedis, subject: str) -> Finding:
+    """Store a vector for a second and read it."""
+    digest, vector = text_digest("doctor"), np.array([0.6, 0.8], np.float32)
+    cache = EmbeddingCache(redis, f"doctor-{uuid4().hex}@0:float32", len(vector))
+    try:
+        await cache.put({digest: vector}, 1)
+        back = await cache.get([digest])
+    except (RedisError, OSError) as error:
+        return _refused(subject, "An embedding cannot be stored", error)
+    if digest not in back:
+        sentence = "An embedding that was stored for a try did not come back."
+        return Finding("problem", subject, sentence, "Raise maxmemory, or look at who else writes there.")
+    return Finding("ok", subject, "An embedding that was stored for a try came back.")
+
+
+def _refused(subject: str, what: str, error: Exception) -> Finding:
+    reason = str(error).rstrip(".") or type(error).__name__
+    advice = "Allow the user of this URL every command and key."
+    if "OOM" in reason:
+        advice = "It is full: raise its maxmemory."
+    elif "READONLY" in reason:
+        advice = "Name the primary in the URL, not a replica."
+    elif "MISCONF" in reason:
+        advice = "Make room on its disk, or set stop-writes-on-bgsave-error no."
+    return Finding("problem", subject, f"{what}: {reason}.", advice)
+
+
+class _Probe:
+    """One job of a fingerprint that nobody else uses."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._redis = redis
+        name = uuid4().hex
+        fingerprint = f"doctor-{name}@0:float32"
+        self._queue = redis_keys.queue(fingerprint, "premises")
+        self._wake = redis_keys.wake(self._queue)
+        self._admitted = redis_keys.admitted(self._queue)
+        self._workers = redis_keys.workers(fingerprint)
+        self._replies = redis_keys.replies(name)
+        self._flight = redis_keys.flight(self._queue, "")
+        self._drained = redis_keys.drained(self._queue)
+        self._digest = text_digest("doctor")
+        self._job = f"{name}-1"
+
+    async def run(self) -> bool:
+        """Whether the reply came."""
+        await self._claimed()  # a sign of life, without which nothing is queued
+        await self._submitted()
+        await blocking_pop(self._redis, self._wake)
+        claimed = await self._claimed()
+        await script(self._redis, "renew")(
+            keys=[self._queue, self._workers], args=[KEPT_MS, "doctor", KEPT_MS, self._job]
+        )
+        await self._finished()
+        return len(claimed) == 1 and await blocking_pop(self._redis, self._replies) is not None
+
+    async def forget(self) -> None:
+        """Remove what is left, as far as that is allowed."""
+        job = [prefix + self._job for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)]
+        keys = [self._queue, self._wake, self._admitted, self._workers, self._replies, self._flight + self._digest]
+        for key in [*keys, *job, redis_keys.waiters(self._job)]:
+            try:
+                await self._redis.unlink(key)
+            except (RedisError, OSError):
+                return
+
+    async def _submitted(self) -> None:
+        name = self._job.removesuffix("-1")
+        await script(self._redis, "submit")(
+            keys=[self._queue, self._wake, self._admitted, self._workers],
+            args=[name, "embed", self._replies, KEPT_MS, 1, KEPT_MS, KEPT_MS, self._flight, self._drained, KEPT_MS,
+                  self._digest, "doctor"],
+        )  # fmt: skip
+
+    async def _claimed(self) -> list[object]:
+        claimed: list[object] = await script(self._redis, "claim")(
+            keys=[self._queue, self._wake, self._workers], args=[1, KEPT_MS, "doctor", KEPT_MS, 1, KEPT_MS]
+        )
+        return claimed
+
+    async def _finished(self) -> None:
+        await script(self._redis, "finish")(
+            keys=[self._queue, self._admitted],
+            args=[self._job, b"", KEPT_MS, self._flight, KEPT_MS, self._drained, KEPT_MS, 1, self._digest],
+        )
