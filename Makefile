@@ -27,8 +27,8 @@ demo: $(VENV)/installed ## two Redis servers, a worker and the API on PORT (8000
 test: $(VENV)/installed ## the whole suite
 	$(BIN)/python -m pytest
 
-images: $(VENV)/installed ## the Dockerfiles' commands in folders instead of images, the worker's too; TORCH_INDEX_URL
-	IMAGES=1 $(BIN)/python -m pytest tests/test_images.py
+images: $(VENV)/installed ## the Dockerfiles' commands in folders instead of images, of IMAGES (api worker)
+	IMAGES="$${IMAGES:-api worker}" $(BIN)/python -m pytest tests/test_images.py
 
 chaos: $(VENV)/installed ## real faults under load for CHAOS_SECONDS (600), and a table of what clients saw
 	$(BIN)/python -m tests.chaos

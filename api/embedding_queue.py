@@ -12,10 +12,10 @@ from arq.connections import ArqRedis
 
 from shared import redis_keys
 from shared.errors import LONGEST_RETRY_S, Overloaded, Unavailable
-from shared.redis_client import BLOCK_S, blocking_pop, script
+from shared.queue_scripts import QueueScripts
+from shared.redis_client import BLOCK_S, blocking_pop
 from shared.redis_keys import PRIORITIES, Priority
 from shared.reply import Reply, decode_reply
-from shared.text_digest import read_part
 from shared.tracing import traceparent
 from shared.worker_status import WorkerStatus, decode_status
 
@@ -52,7 +52,7 @@ class EmbeddingQueue:
         self._fingerprint = fingerprint
         self._max_inputs = max_inputs
         self._reply_list = redis_keys.replies(uuid4().hex)
-        self._submit = script(redis, "submit")
+        self._scripts = {priority: QueueScripts(redis, fingerprint, priority) for priority in PRIORITIES}
 
     async def submit(self, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int = 0) -> Submitted:
         """Queue one chunk, text by digest, for one who waits `wait_ms`; texts that a job embeds already are joined.
@@ -84,33 +84,15 @@ class EmbeddingQueue:
         self, own: str, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int
     ) -> list[Any]:
         """The reply of `submit.lua`."""
-        queue = redis_keys.queue(self._fingerprint, priority)
-        reply: list[Any] = await self._submit(
-            keys=[
-                queue,
-                redis_keys.wake(queue),
-                redis_keys.admitted(queue),
-                redis_keys.workers(self._fingerprint),
-                redis_keys.promised(queue),
-            ],
-            args=[
-                own,
-                "embed",
-                self._reply_list,
-                wait_ms,
-                self._max_inputs,
-                redis_keys.JOB_TTL_MS,
-                redis_keys.FLIGHT_TTL_MS,
-                redis_keys.flight(queue, ""),
-                redis_keys.drained(queue),
-                redis_keys.DRAIN_MS,
-                traceparent(),
-                max(wanted, len(texts)),
-                1000 * LONGEST_RETRY_S,
-                *(part for digest, text in texts.items() for part in (digest, read_part(text))),
-            ],
+        return await self._scripts[priority].submit(
+            own,
+            texts,
+            reply_list=self._reply_list,
+            wait_ms=wait_ms,
+            max_inputs=self._max_inputs,
+            wanted=wanted,
+            trace=traceparent(),
         )
-        return reply
 
     async def replies(self) -> AsyncIterator[Reply]:
         """Replies as they come; ends when none came for half a second.
@@ -132,7 +114,7 @@ class EmbeddingQueue:
         """Those of the jobs that the queue no longer knows: finished, or gone with a Redis that forgot."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id, priority in jobs.items():
-                pipe.zscore(redis_keys.queue(self._fingerprint, priority), job_id)
+                pipe.zscore(self._scripts[priority].queue, job_id)
             scores = await pipe.execute()
         return {job_id for job_id, score in zip(jobs, scores, strict=True) if score is None}
 
@@ -140,14 +122,13 @@ class EmbeddingQueue:
         return len(await self._alive())
 
     async def state(self) -> QueueState:
-        queues = {priority: redis_keys.queue(self._fingerprint, priority) for priority in PRIORITIES}
         async with self._redis.pipeline(transaction=False) as pipe:
-            for queue in queues.values():
-                pipe.get(redis_keys.admitted(queue))
-                pipe.exists(queue)
+            for scripts in self._scripts.values():
+                pipe.get(scripts.admitted)
+                pipe.exists(scripts.queue)
             counts = await pipe.execute()
         # As in submit.lua: the counter says nothing over an empty queue.
-        texts = {p: int(counts[2 * i] or 0) * counts[2 * i + 1] for i, p in enumerate(queues)}
+        texts = {p: int(counts[2 * i] or 0) * counts[2 * i + 1] for i, p in enumerate(self._scripts)}
         alive = await self._alive()
         keys = [redis_keys.worker_status(self._fingerprint, worker.decode()) for worker in alive]
         said = [decode_status(data) for data in (await self._redis.mget(keys) if keys else []) if data]

@@ -1,7 +1,7 @@
 """Takes traces over OTLP/HTTP on loopback and keeps their spans."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,8 +16,8 @@ class Receiver:
     spans: list[tuple[str, Span]] = field(default_factory=list)
     """Each with the name of the service that sent it."""
 
-    def named(self, name: str) -> list[Span]:
-        return [span for _, span in self.spans if span.name == name]
+    close: Callable[[], None] = lambda: None
+    """From then on nobody listens."""
 
 
 @contextmanager
@@ -35,12 +35,17 @@ def otlp_receiver() -> Iterator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing to say."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver = Receiver(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    def close() -> None:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    receiver = Receiver(f"http://127.0.0.1:{server.server_port}", close=close)
+    try:
+        yield receiver
+    finally:
+        close()

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.manifests import base
 from tests.monitoring import families, rules
 from tests.servers import Stack
 
+ELSEWHERE = {"cache.md"}
+"""Its blocks are whole scripts, run by test_cache_recipes.py."""
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -33,7 +36,8 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    return [line for path in DOCUMENTS for block in blocks(path, "sh") for line in block.splitlines()]
+    tested = [path for path in DOCUMENTS if path.name not in ELSEWHERE]
+    return [line for path in tested for block in blocks(path, "sh") for line in block.splitlines()]
 
 
 def parser(*flags: str, options: tuple[str, ...] = ()) -> argparse.ArgumentParser:
@@ -148,7 +152,8 @@ def test_a_command_with_a_slip_is_found(command: str) -> None:
 def test_a_command_runs(command: str, served: Stack, tmp_path: Path) -> None:
     redis_programs = find_redis_server().parent
     env = {
-        "PATH": f"{redis_programs}:{os.environ['PATH']}",
+        **served.env,
+        "PATH": f"{Path(sys.executable).parent}:{redis_programs}:{os.environ['PATH']}",
         "URL": served.base_url,
         "API_KEY": "",
         "CACHE_REDIS_URL": served.cache.url,

@@ -91,19 +91,18 @@ def test_a_traceback_comes_after_the_line() -> None:
     assert last == "ValueError: odd"
 
 
-def test_a_role_on_a_terminal_writes_text(served: Stack, tmp_path: Path) -> None:
-    """The worker, because its first line needs nothing but Redis and the model."""
-    for log_format, expected in (("auto", " worker INFO "), ("json", '"role": "worker"')):
-        outer, inner = pty.openpty()
-        env = {**served.env, "LOG_FORMAT": log_format, "PORT": str(free_port())}
-        process = subprocess.Popen([sys.executable, "-P", "-m", "worker"], env=env, stderr=inner, cwd=tmp_path)
-        os.close(inner)
-        try:
-            seen = b""
-            while b"serves" not in seen:
-                seen += os.read(outer, 4096)
-            assert expected in seen.decode()
-        finally:
-            process.terminate()
-            assert process.wait(30) == 0
-            os.close(outer)
+@pytest.mark.parametrize(("log_format", "expected"), [("auto", " api INFO "), ("json", '"role": "api"')])
+def test_a_role_on_a_terminal_writes_text(served: Stack, tmp_path: Path, log_format: str, expected: str) -> None:
+    outer, inner = pty.openpty()
+    env = {**served.env, "LOG_FORMAT": log_format, "PORT": str(free_port())}
+    process = subprocess.Popen([sys.executable, "-P", "-m", "api"], env=env, stderr=inner, cwd=tmp_path)
+    os.close(inner)
+    try:
+        seen = b""
+        while b"ready, with" not in seen:
+            seen += os.read(outer, 4096)
+        assert expected in seen.decode()
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+        os.close(outer)

@@ -42,33 +42,11 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
     fingerprint = directory.fingerprint(settings.dtype)
     cache = EmbeddingCache(cache_redis, fingerprint, directory.dimension)
     worker_id = f"{socket.gethostname()}-{uuid4().hex[:8]}"
-    # Bulk slots: one batch in the model and the next one tokenised; the rest is for other workers.
-    bulk_slots = 1 + -(-2 * encoder.batch_tokens // settings.chunk_tokens)
-    # Chunks are claimed one at a time, so that those of one request spread over the workers that are free.
-    queues: tuple[tuple[Priority, float, int, int], ...] = (
-        ("state", settings.state_ttl, STATE_SLOTS, STATE_SLOTS),
-        ("premises", settings.premise_ttl, bulk_slots, 1),
-    )
     metrics = WorkerMetrics()
     if settings.worker_metrics_port:
         metrics.serve(settings.host, settings.worker_metrics_port)
-    traces = tracer(settings, "worker")
-    async with Batcher(encoder, metrics, traces) as batcher:
-        workers = [
-            QueueWorker(
-                EmbedJob(batcher, cache, priority, ttl_s),
-                redis=connect(settings.redis_url),
-                fingerprint=fingerprint,
-                priority=priority,
-                worker_id=worker_id,
-                slots=slots,
-                claim_most=claim_most,
-                completion_wait_s=COMPLETION_WAIT_S,
-                metrics=metrics,
-                tracer=traces,
-            )
-            for priority, ttl_s, slots, claim_most in queues
-        ]
+    async with Batcher(encoder, metrics, tracer(settings, "worker")) as batcher:
+        workers = queue_workers(settings, batcher, cache, fingerprint, worker_id)
         logger.info("worker %s serves %s", worker_id, fingerprint)
         stop_on_signals(workers)
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
@@ -90,6 +68,34 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
     await disconnect(queue_redis)
     await disconnect(cache_redis)
     logger.info("worker %s stopped; %d texts embedded", worker_id, metrics.texts_embedded)
+
+
+def queue_workers(
+    settings: Settings, batcher: Batcher, cache: EmbeddingCache, fingerprint: str, worker_id: str
+) -> list[QueueWorker]:
+    """One a priority, all over the same model."""
+    # Bulk slots: one batch in the model and the next one tokenised; the rest is for other workers.
+    bulk_slots = 1 + -(-2 * batcher.encoder.batch_tokens // settings.chunk_tokens)
+    # Chunks are claimed one at a time, so that those of one request spread over the workers that are free.
+    queues: tuple[tuple[Priority, float, int, int], ...] = (
+        ("state", settings.state_ttl, STATE_SLOTS, STATE_SLOTS),
+        ("premises", settings.premise_ttl, bulk_slots, 1),
+    )
+    return [
+        QueueWorker(
+            EmbedJob(batcher, cache, priority, ttl_s),
+            redis=connect(settings.redis_url),
+            fingerprint=fingerprint,
+            priority=priority,
+            worker_id=worker_id,
+            slots=slots,
+            claim_most=claim_most,
+            completion_wait_s=COMPLETION_WAIT_S,
+            metrics=batcher.metrics,
+            tracer=batcher.tracer,
+        )
+        for priority, ttl_s, slots, claim_most in queues
+    ]
 
 
 def stop_on_signals(workers: list[QueueWorker]) -> None:

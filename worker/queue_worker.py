@@ -29,7 +29,8 @@ from redis.exceptions import RedisError
 
 from shared import redis_keys
 from shared.errors import ModelBroken
-from shared.redis_client import BLOCK_S, blocking_pop, disconnect, script, stop_if_cancelled
+from shared.queue_scripts import FUNCTION, Claimed, QueueScripts
+from shared.redis_client import BLOCK_S, blocking_pop, disconnect, stop_if_cancelled
 from shared.reply import Outcome, encode_reply
 from shared.tracing import context_of
 from worker.metrics import WorkerMetrics
@@ -70,7 +71,7 @@ class QueueWorker(Worker):
             """Registered because arq's worker must know a function; `run_claimed` runs the jobs."""
 
         super().__init__(
-            [func(cast(WorkerCoroutine, run), name="embed")],
+            [func(cast(WorkerCoroutine, run), name=FUNCTION)],
             queue_name=redis_keys.queue(fingerprint, priority),
             redis_pool=redis,
             handle_signals=False,  # one process holds two of these; it passes signals on
@@ -90,16 +91,10 @@ class QueueWorker(Worker):
         self._claim_most = claim_most
         self._worker_id = worker_id
         self._workers_key = redis_keys.workers(fingerprint)
-        self._flight_prefix = redis_keys.flight(self.queue_name, "")
-        self._drained_prefix = redis_keys.drained(self.queue_name)
-        self._claim_script = script(redis, "claim")
-        self._renew_script = script(redis, "renew")
-        self._finish_script = script(redis, "finish")
-        self._give_back_script = script(redis, "give_back")
+        self._scripts = QueueScripts(redis, fingerprint, priority)
         self._slot_freed = asyncio.Event()
         self._abandoned: dict[str, Abandoned] = {}
         """Of each job in progress."""
-        self._wake_key = redis_keys.wake(self.queue_name)
         self._more = True
         """Whether to look for jobs at once, and not wait for a wake token."""
 
@@ -151,35 +146,30 @@ class QueueWorker(Worker):
         """Wait for a job unless there may be one already, and claim what is there."""
         token = None
         if not self._more:
-            token = await blocking_pop(self.pool, self._wake_key)
-        claimed = await self._claim_script(
-            keys=[self.queue_name, self._wake_key, self._workers_key],
-            args=[most, redis_keys.LEASE_MS, self._worker_id, redis_keys.JOB_TTL_MS, int(token is not None),
-                  redis_keys.WORKER_TTL_MS],
-        )  # fmt: skip
+            token = await blocking_pop(self.pool, self._scripts.wake)
+        claimed = await self._scripts.claim(self._worker_id, most, woken=token is not None)
         # Several at once are a busy queue, where the next have come meanwhile; one alone was the last.
         self._more = len(claimed) == most or len(claimed) > 1
-        for raw_id, body, tries, given_up, now_ms in claimed:
-            job_id = raw_id.decode()
-            if job_id in self.tasks:  # our own lease ran out, yet we still work on it
-                await self.pool.decr(f"arq:retry:{job_id}")  # so this was no death
+        for job in claimed:
+            if job.job_id in self.tasks:  # our own lease ran out, yet we still work on it
+                await self.pool.decr(f"arq:retry:{job.job_id}")  # so this was no death
                 continue
-            task = asyncio.create_task(self.run_claimed(job_id, body, int(tries), bool(given_up), now_ms))
+            task = asyncio.create_task(self.run_claimed(job))
             task.add_done_callback(lambda _: self._slot_freed.set())
-            self.tasks[job_id] = task
-            self._abandoned[job_id] = asyncio.get_running_loop().create_future()
+            self.tasks[job.job_id] = task
+            self._abandoned[job.job_id] = asyncio.get_running_loop().create_future()
 
-    async def run_claimed(self, job_id: str, body: bytes, tries: int, given_up: bool, now_ms: int) -> None:
+    async def run_claimed(self, claimed: Claimed) -> None:
         """Run one job and send its reply; a job that cannot be finished goes back to the queue."""
-        digests: list[str] = []
+        job_id, digests = claimed.job_id, list[str]()
         try:
-            if not body or given_up:
+            if not claimed.body or claimed.given_up:
                 await self._finish(job_id, NOTHING, digests)
                 return
-            _, _, job, _, queued_ms = deserialize_job_raw(body, deserializer=self.job_deserializer)
-            self._queue_wait.observe((now_ms - queued_ms) / 1000)
+            _, _, job, _, queued_ms = deserialize_job_raw(claimed.body, deserializer=self.job_deserializer)
+            self._queue_wait.observe((claimed.at_ms - queued_ms) / 1000)
             digests = job["digests"]
-            if tries > MAX_TRIES:
+            if claimed.tries > MAX_TRIES:
                 await self._finish(job_id, _failed(digests, "workers died on the batch with this text"), digests)
                 return
             await self._finish(job_id, await self._traced(job_id, job), digests)
@@ -207,20 +197,17 @@ class QueueWorker(Worker):
         cached = outcome.digests if outcome.cached else []
         others = sorted(set(digests) - set(cached))
         reply = encode_reply(job_id, outcome.digests, outcome.rows, outcome.errors)
-        keys = [self.queue_name, redis_keys.admitted(self.queue_name)]
-        args: list[str | bytes | int] = [job_id, reply, redis_keys.REPLY_TTL_MS, self._flight_prefix]
-        args += [redis_keys.DONE_TTL_MS, self._drained_prefix, redis_keys.DRAIN_MS, len(cached), *cached, *others]
         for wait_s in FINISH_AGAIN_S:
             try:
-                await self._finish_script(keys=keys, args=args)
+                await self._scripts.finish(job_id, reply, cached, others)
                 return
             except (RedisError, OSError):  # what was computed is worth more than one connection
                 await asyncio.sleep(wait_s)
-        await self._finish_script(keys=keys, args=args)
+        await self._scripts.finish(job_id, reply, cached, others)
 
     async def _give_back(self, job_id: str) -> None:
         with contextlib.suppress(RedisError, OSError):
-            await self._give_back_script(keys=[self.queue_name, self._wake_key], args=[job_id, self._worker_id])
+            await self._scripts.give_back(job_id, self._worker_id)
 
     async def _keep_renewing(self) -> None:
         while True:
@@ -232,11 +219,7 @@ class QueueWorker(Worker):
             await asyncio.sleep(redis_keys.RENEW_MS / 1000)
 
     async def _renew(self, running: list[str]) -> None:
-        abandoned = await self._renew_script(
-            keys=[self.queue_name, self._workers_key],
-            args=[redis_keys.LEASE_MS, self._worker_id, redis_keys.WORKER_TTL_MS, *running],
-        )
-        for job_id in map(bytes.decode, abandoned):
+        for job_id in await self._scripts.renew(self._worker_id, running):
             abandoned = self._abandoned.get(job_id)
             if abandoned and not abandoned.done():
                 abandoned.set_result(None)

@@ -11,11 +11,12 @@ from redis.exceptions import RedisError
 from shared import redis_keys
 from shared.doctor.finding import Finding
 from shared.embedding_cache import EmbeddingCache
-from shared.redis_client import blocking_pop, script
+from shared.queue_scripts import QueueScripts
+from shared.redis_client import blocking_pop
 from shared.text_digest import text_digest
 
 KEPT_MS = 10_000
-"""What an interrupted probe leaves behind is gone after this."""
+"""How long the job is waited for."""
 
 
 async def queue_probe(redis: ArqRedis, subject: str) -> Finding:
@@ -65,56 +66,46 @@ class _Probe:
 
     def __init__(self, redis: ArqRedis) -> None:
         self._redis = redis
-        name = uuid4().hex
-        fingerprint = f"doctor-{name}@0:float32"
-        self._queue = redis_keys.queue(fingerprint, "premises")
-        self._wake = redis_keys.wake(self._queue)
-        self._admitted = redis_keys.admitted(self._queue)
-        self._workers = redis_keys.workers(fingerprint)
-        self._replies = redis_keys.replies(name)
-        self._flight = redis_keys.flight(self._queue, "")
-        self._drained = redis_keys.drained(self._queue)
+        self._name = uuid4().hex
+        fingerprint = f"doctor-{self._name}@0:float32"
+        self._scripts = QueueScripts(redis, fingerprint, "premises")
+        self._replies = redis_keys.replies(self._name)
         self._digest = text_digest("doctor")
-        self._job = f"{name}-1"
+        queue, job = self._scripts.queue, f"{self._name}-1"
+        self._job = job
+        self._keys = [
+            queue,
+            self._scripts.wake,
+            self._scripts.admitted,
+            redis_keys.workers(fingerprint),
+            redis_keys.flight(queue, self._digest),
+            self._replies,
+            redis_keys.waiters(job),
+            *(prefix + job for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)),
+        ]
 
     async def run(self) -> bool:
         """Whether the reply came."""
-        await self._claimed()  # a sign of life, without which nothing is queued
-        await self._submitted()
-        await blocking_pop(self._redis, self._wake)
-        claimed = await self._claimed()
-        await script(self._redis, "renew")(
-            keys=[self._queue, self._workers], args=[KEPT_MS, "doctor", KEPT_MS, self._job]
+        await self._scripts.claim("doctor", 1, woken=False)  # a sign of life, without which nothing is queued
+        await self._scripts.submit(
+            self._name,
+            {self._digest: "doctor"},
+            reply_list=self._replies,
+            wait_ms=KEPT_MS,
+            max_inputs=1,
+            wanted=1,
+            trace="",
         )
-        await self._finished()
+        await blocking_pop(self._redis, self._scripts.wake)
+        claimed = await self._scripts.claim("doctor", 1, woken=True)
+        await self._scripts.renew("doctor", [self._job])
+        await self._scripts.finish(self._job, b"", [], [self._digest])
         return len(claimed) == 1 and await blocking_pop(self._redis, self._replies) is not None
 
     async def forget(self) -> None:
         """Remove what is left, as far as that is allowed."""
-        job = [prefix + self._job for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)]
-        keys = [self._queue, self._wake, self._admitted, self._workers, self._replies, self._flight + self._digest]
-        for key in [*keys, *job, redis_keys.waiters(self._job)]:
+        for key in self._keys:
             try:
                 await self._redis.unlink(key)
             except (RedisError, OSError):
                 return
-
-    async def _submitted(self) -> None:
-        name = self._job.removesuffix("-1")
-        await script(self._redis, "submit")(
-            keys=[self._queue, self._wake, self._admitted, self._workers],
-            args=[name, "embed", self._replies, KEPT_MS, 1, KEPT_MS, KEPT_MS, self._flight, self._drained, KEPT_MS,
-                  self._digest, "doctor"],
-        )  # fmt: skip
-
-    async def _claimed(self) -> list[object]:
-        claimed: list[object] = await script(self._redis, "claim")(
-            keys=[self._queue, self._wake, self._workers], args=[1, KEPT_MS, "doctor", KEPT_MS, 1, KEPT_MS]
-        )
-        return claimed
-
-    async def _finished(self) -> None:
-        await script(self._redis, "finish")(
-            keys=[self._queue, self._admitted],
-            args=[self._job, b"", KEPT_MS, self._flight, KEPT_MS, self._drained, KEPT_MS, 1, self._digest],
-        )
