@@ -25,7 +25,8 @@ demo: $(VENV)/installed ## two Redis servers, a worker and the API on PORT (8000
 	@exec $(BIN)/premise-server demo
 
 test: $(VENV)/installed ## the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone'
+	$(BIN)/python -m pytest -m alone
 
 images: $(VENV)/installed ## the Dockerfiles' commands in folders instead of images, of IMAGES (api worker)
 	IMAGES="$${IMAGES:-api worker}" $(BIN)/python -m pytest tests/test_images.py

@@ -16,12 +16,17 @@ import pytest
 
 from shared.logs import TextFormatter
 from shared.redis_server import free_port
-from tests.servers import Stack
+from tests.servers import Stack, wait_for
 
 
 def line_of(served: Stack, request: str) -> dict[str, Any]:
     """The request's line in the log of the running system."""
-    (line,) = (line for line in served.log.read_text().splitlines() if request in line)
+
+    def lines() -> list[str]:
+        return [line for line in served.log.read_text().splitlines() if request in line]
+
+    wait_for(lambda: bool(lines()), "the line")  # written when the answer is on its way
+    (line,) = lines()
     parsed: dict[str, Any] = json.loads(line)
     return parsed
 

@@ -18,6 +18,8 @@ from shared.reply import encode_reply
 from tests.queue_system import FINGERPRINT, Work, embedder, vector_of, worker
 from tests.servers import RedisServer, running
 
+pytestmark = pytest.mark.alone
+
 BUSY = 2
 """The promises name 2 seconds; a machine that is busy with other things may take this many times as long."""
 QUEUE = redis_keys.queue(FINGERPRINT, "premises")
