@@ -16,9 +16,7 @@ from tests.chaos.system import System, system
 from tests.queue_system import FINGERPRINT, Work, embedder, worker
 from tests.servers import RedisServer, Stack
 
-pytestmark = pytest.mark.alone
-
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
 """Nine processes start in here, which is seconds on a free machine and a minute or two on a busy one."""
 
 

@@ -4,8 +4,6 @@ import pytest
 
 from tests.soak import SAMPLES, Series
 
-pytestmark = pytest.mark.alone
-
 
 def flat(values: list[float]) -> bool:
     return Series("memory", "MB", noise=4, values=values).is_flat()
