@@ -4,10 +4,12 @@ the first segment of the path."""
 from hmac import compare_digest
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.path import as_folder
+from api.request_record import record_of
 from api.response import error_body
 
 OPEN = ("/health", "/health/live", "/health/ready")
@@ -37,6 +39,7 @@ class KeyRequired:
             await self._app(scope, receive, send)
         else:
             sentence = "This server wants a key: send it as a bearer token, or put it before the route in the URL."
+            record_of(Request(scope)).detail = sentence
             headers = {"WWW-Authenticate": "Bearer"}
             refusal = Response(error_body(sentence), 401, headers, media_type="application/json")
             await refusal(scope, receive, send)

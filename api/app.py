@@ -19,7 +19,7 @@ from api.metrics import Metrics
 from api.observed import Observed
 from api.page import page_routes
 from api.path import NormalPath
-from api.request_record import record_of
+from api.request_record import HEADER, record_of
 from api.response import error_body
 from api.retrieval_routes import retrieval_routes
 from api.status_routes import status_routes
@@ -67,6 +67,8 @@ def create_app(
         version=version("lean-premise-server"),
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # status_routes has its own
+        redoc_url=None,
     )
     # What is added last comes first.
     app.add_middleware(NormalPath, revisions=lambda: {settings.data_revision, catalog.revision} - {""})
@@ -95,12 +97,13 @@ def create_app(
     return app
 
 
-async def _routing_error(_request: Request, error: Exception) -> Response:
+async def _routing_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     sentence = {
         404: "There is no such route here, or the data revision in the path is not served.",
         405: "This route does not answer that method.",
     }.get(error.status_code, error.detail)
+    record_of(request).detail = sentence
     return Response(error_body(sentence), error.status_code, error.headers, media_type="application/json")
 
 
@@ -108,7 +111,9 @@ async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it
 
 
-async def _fault(_request: Request, error: Exception) -> Response:
-    logger.error("a request failed because of a fault in the server", exc_info=error)
+async def _fault(request: Request, error: Exception) -> Response:
+    """The framework answers with this outside of every middleware."""
+    name = record_of(request).id
+    logger.error("a request failed because of a fault in the server", exc_info=error, extra={"request": name})
     body = error_body("The server has a fault; its log has the details.")
-    return Response(body, 500, media_type="application/json")
+    return Response(body, 500, {HEADER: name}, media_type="application/json")

@@ -18,7 +18,7 @@ from api.data_repository import ARCHIVE, DataRepository, read_archive
 from api.own_embedder import own_embedder
 from api.sources import Sources, find_sources
 from shared.doctor.finding import Finding, encode, found
-from shared.errors import StartupError
+from shared.errors import RedisAway, StartupError
 from shared.hub import NotDownloaded, file_download_bytes
 from shared.model_directory import ModelDirectory, name_of, open_model
 from shared.settings import Settings, load_settings
@@ -116,11 +116,11 @@ async def _verified(settings: Settings, model: ModelDirectory, rows: _Rows) -> F
     except TimeoutError:
         sentence = f"The workers did not embed {count} texts in {VERIFY_S:g} s."
         return Finding("warning", ROWS, sentence, "Look at their logs, or add workers.")
+    except (RedisAway, RedisError, OSError):  # the first is a StartupError, too
+        return Finding("ok", ROWS, f"Whether {count} sampled rows match their texts takes both Redis to check.")
     except StartupError as error:
         advice = "Fetch the data again, or choose the model it was made for; if it is computed, remove the file."
         return Finding("problem", ROWS, str(error), advice)
-    except (RedisError, OSError):
-        return Finding("ok", ROWS, f"Whether {count} sampled rows match their texts takes both Redis to check.")
     return Finding("ok", ROWS, f"{count} sampled rows match their texts embedded again.")
 
 

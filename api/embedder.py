@@ -143,7 +143,9 @@ class Embedder:
             self._metrics.count_texts(priority, "redis", len(cached))
             found |= cached
             # What landed while Redis was asked has left its flight; missing it here would embed it again.
-            found |= {d: vector for d in rest if d not in found and (vector := self._near.get(d)) is not None}
+            landed = {d: vector for d in rest if d not in found and (vector := self._near.get(d)) is not None}
+            self._metrics.count_texts(priority, "near", len(landed))
+            found |= landed
         return found
 
     async def _queued(self, texts: Mapping[str, str], priority: Priority, give_up: float) -> dict[str, Flight]:
@@ -169,7 +171,7 @@ class Embedder:
                 wait_ms = int(1000 * (give_up - time.monotonic()))
                 submitted = await self._queue.submit(chunk, priority, wait_ms, len(pending))
                 self._metrics.count_texts(priority, "joined", submitted.joined)
-                self._metrics.count_texts(priority, "queued", len(chunk) - submitted.joined)
+                self._metrics.count_texts(priority, "queued", submitted.queued)
                 for digest, job_id in submitted.jobs.items():
                     pending.discard(digest)
                     if job_id == DONE:

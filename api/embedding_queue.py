@@ -31,6 +31,8 @@ class Submitted:
     """Job id by digest, or `DONE` for a text that was embedded a moment ago: the cache has it."""
     joined: int
     """Texts that others had queued before."""
+    queued: int
+    """Texts of a job of their own."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class EmbeddingQueue:
             sentence = f"The workers are busy with {waiting} texts; try again in {wait_s} s, what is done stays done."
             raise Overloaded(sentence, wait_s, "queue")
         jobs = {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
-        return Submitted(jobs, sum(not job.startswith(own) for job in jobs.values()))
+        mine = sum(job.startswith(own) for job in jobs.values())
+        return Submitted(jobs, sum(job != DONE and not job.startswith(own) for job in jobs.values()), mine)
 
     async def _submitted(
         self, own: str, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int

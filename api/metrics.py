@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from api.processes import METRICS
 from api.request_record import RequestRecord
+from shared.errors import Full
 from shared.redis_keys import PRIORITIES, Priority
 
 Source = Literal["list", "near", "redis", "joined", "queued"]
@@ -73,12 +74,16 @@ class Metrics:
         self.refused = Counter(
             "premise_refused", "Requests answered with 429, by what was full", ("reason",), registry=registry
         )
+        for reason in get_args(Full):
+            self.refused.labels(reason)
         self.searches = Counter(
             "premise_searches",
             "Searches, by what proved their answer: the first scan, or blocks read again",
             ("proof",),
             registry=registry,
         )
+        for proof in ("bound", "widened"):
+            self.searches.labels(proof)
         self.truncated = Counter(
             "premise_answers_truncated", "Answers cut to what a Lean client can read", registry=registry
         )

@@ -58,9 +58,7 @@ class NewPremiseLists:
         self._most = most
         self._metrics = metrics
         self._flights: dict[bytes, _Flight] = {}
-        self._lists: LRUCache[bytes, NewPremises] = LRUCache(
-            REMEMBERED_BYTES, getsizeof=lambda known: known.rows.nbytes + 200 * len(known.names) + 1
-        )
+        self._lists: LRUCache[bytes, NewPremises] = LRUCache(REMEMBERED_BYTES, getsizeof=_size)
 
     async def of(self, premises: UnreadList, timeout_s: float) -> NewPremises:
         """
@@ -73,7 +71,7 @@ class NewPremiseLists:
             self._metrics.count_texts("premises", "list", len(known.names))
         else:
             known = await self._joined(premises, timeout_s)
-            if known.rows.nbytes < REMEMBERED_BYTES:
+            if _size(known) <= REMEMBERED_BYTES:
                 self._lists[premises.digest] = known
         return known
 
@@ -126,3 +124,8 @@ class NewPremiseLists:
             overridden=np.array(sorted(ids), np.int64),
             dropped=len(given) - len(ranked),
         )
+
+
+def _size(known: NewPremises) -> int:
+    """Bytes in memory, about."""
+    return known.rows.nbytes + 200 * len(known.names) + 1

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from opentelemetry.trace import Span, SpanKind, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,7 +18,7 @@ WATCHED = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/s
 
 
 class Observed:
-    """The outermost middleware: what the others refuse is seen too."""
+    """The outermost middleware of ours: what the others refuse is seen too."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer) -> None:
         self._app = app
@@ -59,6 +59,8 @@ class Observed:
 
     def _end(self, span: Span, name: str, status: int, record: RequestRecord) -> None:
         span.update_name(name)
+        if status >= 500:
+            span.set_status(StatusCode.ERROR)
         span.set_attributes({"http.response.status_code": status, "request.id": record.id, **record.counts})
         # What the stages measured, on the clock of traces.
         epoch = time.time() - time.perf_counter()

@@ -21,7 +21,9 @@ METRICS = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own variable: the folder through which processes sum up their metrics."""
 EARLY_S = 60.0
 MOST_EARLY = 5
-"""Deaths in a row of processes that lived less than EARLY_S; then it is not chance."""
+"""Deaths in a row of processes that lived less than EARLY_S, before any lived longer; then it is not chance."""
+PAUSE_S = 1.0
+"""Before the next one, after an early death."""
 
 
 def inherited_listener() -> socket.socket | None:
@@ -49,18 +51,20 @@ def run_processes(listener: socket.socket, count: int) -> None:
         signal.signal(signum, stop)
     metrics = TemporaryDirectory(prefix="premise-server-")
     children = {_start(listener, metrics.name, first=i == 0): time.monotonic() for i in range(count)}
-    early = 0
+    early, proven, start_again = 0, False, 0.0
     try:
         while not stopping:
             time.sleep(0.2)
-            for child, started in list(children.items()):
-                if child.poll() is None or stopping:
-                    continue
-                del children[child]
-                early = early + 1 if time.monotonic() - started < EARLY_S else 0
-                if child.returncode == 1 or early > MOST_EARLY:
+            now = time.monotonic()
+            for child in [child for child in children if child.poll() is not None]:
+                lived_s = now - children.pop(child)
+                early, start_again = (early + 1, now + PAUSE_S) if lived_s < EARLY_S else (0, now)
+                # Later on the same exit status says that Redis is away, say: those that serve go on without it.
+                if not proven and (child.returncode == 1 or early > MOST_EARLY):
                     raise StartupError(f"An API process stopped (exit status {child.returncode}).")
-                children[_start(listener, metrics.name, first=not children)] = time.monotonic()
+            proven = proven or any(now - started > EARLY_S for started in children.values())
+            while len(children) < count and now >= start_again and not stopping:
+                children[_start(listener, metrics.name, first=not children)] = now
     finally:
         for child in children:
             child.terminate()

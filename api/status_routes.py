@@ -2,6 +2,7 @@
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 
 from api.catalog import Catalog
 from api.metrics import Metrics
@@ -52,6 +53,11 @@ def status_routes(settings: Settings, catalog: Catalog, metrics: Metrics, versio
         state = await catalog.queue_state()
         gauges = queue_gauges(state) if state else []
         return Response(metrics.exposition(gauges), media_type=metrics.content_type)
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        """Relative, so that it is found behind a key or a revision in the path."""
+        return get_swagger_ui_html(openapi_url="openapi.json", title="Lean premise server")
 
     @router.get("/version")
     async def served() -> Response:

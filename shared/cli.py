@@ -61,7 +61,7 @@ def worker() -> None:
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings for a machine.")] = False) -> None:
     """Look at settings, Redis, model, data, device and workers, and say what to do; exits with 1 if something is wrong.
 
-    Nothing is downloaded, built or changed.
+    Nothing is downloaded, built or changed, but that a few texts may be embedded and cached.
     """
     # Here, because the hub's client takes half a second to import, which the other commands need not wait for.
     from shared.doctor.examination import examine

@@ -20,6 +20,10 @@ class StartupError(PremiseServerError):
     """Something outside the program must be mended before it can start."""
 
 
+class RedisAway(StartupError):
+    """A Redis that a role or a command cannot do without does not answer, or not this user."""
+
+
 class BadInput(PremiseServerError):
     status = 422
 
@@ -37,7 +41,7 @@ class Overloaded(PremiseServerError):
 
     status = 429
 
-    def __init__(self, message: str, retry_after: int, reason: "Full") -> None:
+    def __init__(self, message: str, retry_after: int, reason: Full) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.reason = reason

@@ -86,7 +86,7 @@ def read_model(path: Path, name: str, revision: str) -> ModelDirectory:
     """Read a sentence-transformers directory's configuration.
 
     Format: modules.json lists the modules; Transformer, Pooling and Normalize are known (sentence-transformers,
-    `SentenceTransformer.save`). The result is always normalised, which DESIGN asks of every score.
+    `SentenceTransformer.save`). The result is always normalised: scores are cosines.
     """
     modules = _read_json(path / "modules.json", [{"type": "Transformer", "path": ""}])
     kinds = [str(m["type"]).rpartition(".")[2] for m in modules]

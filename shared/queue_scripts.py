@@ -29,6 +29,12 @@ class Claimed:
     at_ms: int
     """Now, on the clock that the job's times are of."""
 
+    @property
+    def texts(self) -> int:
+        """How many it has, which its id says too; `submit.lua` makes it."""
+        count = self.job_id.rpartition("-")[2]
+        return int(count) if count.isdecimal() else 0
+
 
 class QueueScripts:
     """Of one queue: one fingerprint, one priority. Each call is one round trip, in which nobody else acts."""

@@ -11,7 +11,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
-from shared.errors import StartupError
+from shared.errors import RedisAway, StartupError
 
 SOCKET_TIMEOUT_S = 0.8
 """A stalled server is an error this soon; cache and queue one after the other keep the promise of 2 s."""
@@ -56,7 +56,7 @@ async def require(redis: ArqRedis, url: str, setting: str, patience_s: float = 5
     """Wait until Redis answers.
 
     Raises:
-        StartupError: it does not within `patience_s` seconds.
+        RedisAway: it does not within `patience_s` seconds.
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience_s
@@ -67,7 +67,7 @@ async def require(redis: ArqRedis, url: str, setting: str, patience_s: float = 5
         except (RedisError, OSError) as error:
             if loop.time() > give_up:
                 reason = str(error).rstrip(".") or type(error).__name__
-                raise StartupError(
+                raise RedisAway(
                     f"Redis at {without_password(url)} ({setting}) cannot be used: {reason}. "
                     "Start it, or correct the setting."
                 ) from None

@@ -80,6 +80,13 @@ class Settings(BaseSettings):
     )
     torch_threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads of a worker; 0 = one per core")
 
+    @field_validator("api_key")
+    @classmethod
+    def _key_fits_a_path(cls, key: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"[\w.~+=-]*", key.get_secret_value(), re.ASCII):
+            raise ValueError("may have letters, digits and . _ ~ + = - only, because clients put it into a URL's path")
+        return key
+
     @field_validator("redis_url", "cache_redis_url")
     @classmethod
     def _redis_can_parse(cls, url: str) -> str:

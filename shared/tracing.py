@@ -15,7 +15,7 @@ def tracer(settings: Settings, role: str) -> Tracer:
     endpoint = settings.otel_exporter_otlp_endpoint
     if not endpoint:
         return NoOpTracer()
-    # Imported only where it is used: half a second at the start of every process.
+    # Imported only where it is used: a tenth of a second at the start of every process.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider

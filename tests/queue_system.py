@@ -14,6 +14,7 @@ from shared.embedding_cache import EmbeddingCache
 from shared.redis_client import connect, disconnect
 from shared.redis_keys import Priority
 from shared.reply import Outcome, Vectors
+from worker.metrics import WorkerMetrics
 from worker.queue_worker import NOTHING, Abandoned, QueueWorker
 
 DIMENSION = 8
@@ -69,7 +70,13 @@ async def embedder(url: str, *, max_inputs: int = 10_000, chunk_tokens: int = 64
 
 @asynccontextmanager
 async def worker(
-    url: str, work: Work, *, priority: Priority = "premises", slots: int = 4, name: str = "w"
+    url: str,
+    work: Work,
+    *,
+    priority: Priority = "premises",
+    slots: int = 4,
+    name: str = "w",
+    metrics: WorkerMetrics | None = None,
 ) -> AsyncIterator[QueueWorker]:
     """One queue worker, in this process; alive when the block begins."""
     cache_redis = connect(url)
@@ -83,6 +90,7 @@ async def worker(
         slots=slots,
         claim_most=1,
         completion_wait_s=5,
+        metrics=metrics,
     )
     task = asyncio.create_task(queue_worker.async_run())
     await asyncio.sleep(0.1)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ from api.artifacts import artifacts_directory, build, is_whole, open_artifacts
 from api.corpus import Corpus
 from api.index import PremiseIndex, Search
 from shared.redis_server import free_port
-from tests.servers import Stack, running, wait_for, wait_until_ready
+from tests.servers import Stack, redis_server, running, wait_for, wait_until_ready
 
 MADE_FROM = {"archive": "a", "embeddings": "e", "model": "m"}
 SAMPLE = {0: "text of 0"}
@@ -131,6 +132,28 @@ def test_a_process_that_was_killed_is_replaced_and_meanwhile_the_others_answer(s
 
         wait_for(replaced, "the third", 60)
         assert set(statuses) == {200}
+
+
+def test_a_process_that_cannot_start_again_leaves_the_others_serving(served: Stack, tmp_path: Path) -> None:
+    """Its queue's Redis is away just then."""
+    port, log = free_port(), tmp_path / "api.log"
+    with redis_server(tmp_path) as queue:
+        env = {**served.env, "PORT": str(port), "API_PROCESSES": "2", "REDIS_URL": queue.url}
+        code = "import api.processes as p, api.__main__ as m, sys; p.EARLY_S = 0.5; sys.exit(m.main())"
+        with (
+            running([sys.executable, "-P", "-m", "worker"], env, tmp_path / "worker.log"),
+            running([sys.executable, "-P", "-c", code], env, log) as process,
+        ):
+            url = f"http://127.0.0.1:{port}"
+            wait_until_ready(url, process, log)
+            wait_for(lambda: log.read_text().count("ready, with embeddings") == 2, "both", 60)
+            time.sleep(1)  # they have proved that they can
+            queue.process.kill()
+            psutil.Process(process.pid).children()[0].kill()
+            wait_for(lambda: "cannot be used" in log.read_text(), "the failing replacement", 30)
+            time.sleep(1)
+            assert process.poll() is None
+            assert httpx.get(f"{url}/health/live").status_code == 200
 
 
 def test_several_processes_that_cannot_start_are_one_failure(served: Stack, tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def test_no_compose_file_sets_a_part_of_the_fingerprint_for_one_role_only(name: 
 @pytest.mark.usefixtures("no_settings")
 def test_values_in_compose_files_are_valid_settings(name: str) -> None:
     for role in set(ROLES) & set(services(name)):
-        given = {key.lower(): value for key, value in services(name)[role].get("environment", {}).items()}
+        environment = services(name)[role].get("environment", {})
+        given = {key.lower(): re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for key, value in environment.items()}
         Settings.model_validate(given)
 
 

@@ -118,6 +118,13 @@ def test_a_system_that_runs_is_found_well(served: Stack, tmp_path: Path) -> None
         assert not [key for key in client.scan_iter("*doctor*") if b":drained:" not in key], "the probe left something"
 
 
+def test_a_redis_that_is_away_is_not_blamed_on_the_data(served: Stack) -> None:
+    settings = of_stack(served).model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})
+    findings = asyncio.run(data_findings(settings))
+    assert [finding.level for finding in findings] == ["ok", "ok"]
+    assert findings[-1].sentence.endswith("takes both Redis to check.")
+
+
 def test_wrong_settings_end_it_with_status_1_and_no_secret(tmp_path: Path) -> None:
     env = role_env(tmp_path, DTYPE="int8", API_KEY=PASSWORD)
     finished = doctor(env, tmp_path)

@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 from uuid import uuid4
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from shared.errors import Full
 from shared.redis_server import free_port
 from tests.servers import Stack, running, wait_for, wait_until_ready
 
@@ -81,6 +83,12 @@ def test_what_another_process_cached_counts_as_found_in_redis(
         other.post("/retrieve", json=body).raise_for_status()
         assert texts(other, "state", "redis") == 1
         assert texts(other, "state", "queued") == 0
+
+
+def test_what_has_not_happened_yet_is_told_as_none(client: httpx.Client) -> None:
+    text = client.get("/metrics").text
+    for reason in get_args(Full):
+        assert f'premise_refused_total{{reason="{reason}"}}' in text
 
 
 def test_searches_are_counted_by_what_proved_them(client: httpx.Client) -> None:

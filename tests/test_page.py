@@ -12,7 +12,7 @@ import pytest
 from shared.redis_server import free_port
 from tests.servers import Stack, running, wait_until_ready
 
-KEY = "s3cret key"
+KEY = "s3cret-key"
 FILES = {path.name: path.read_text(encoding="utf-8") for path in Path(str(files("api"))).joinpath("page").iterdir()}
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -30,6 +30,12 @@ def locked(served: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, process, log)
         yield url
+
+
+def test_the_documentation_finds_its_document_behind_a_key(locked: str) -> None:
+    page = httpx.get(f"{locked}/{KEY}/docs")
+    (url,) = re.findall(r"url: '([^']+)'", page.text)
+    assert httpx.get(str(page.url.join(url))).json()["openapi"]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -17,6 +17,7 @@ from shared.errors import DeadlinePassed, Overloaded, TextFailed, Unavailable
 from shared.reply import encode_reply
 from tests.queue_system import FINGERPRINT, Work, embedder, vector_of, worker
 from tests.servers import RedisServer, running
+from worker.metrics import WorkerMetrics
 
 pytestmark = pytest.mark.alone
 
@@ -240,6 +241,27 @@ def test_jobs_whose_callers_are_gone_are_not_done(redis_instance: RedisServer) -
 
     asyncio.run(run())
     assert sum(work.embedded.values()) < len(TEXTS)
+
+
+def test_texts_that_never_come_to_the_model_are_counted(redis_instance: RedisServer) -> None:
+    url, metrics = redis_instance.url, WorkerMetrics()
+
+    async def run() -> None:
+        async with embedder(url) as e:
+            with redis_instance.client() as client:
+                client.zadd(redis_keys.workers(FINGERPRINT), {"w": 2**53})
+            with pytest.raises(DeadlinePassed):
+                await e.embed(TEXTS[:30], "premises", 0.2)
+            async with worker(url, Work(), metrics=metrics), asyncio.timeout(5 * BUSY):
+                while dropped() < 30:
+                    await asyncio.sleep(0.05)
+
+    def dropped() -> float:
+        labels = {"priority": "premises", "outcome": "dropped"}
+        return metrics.registry.get_sample_value("premise_worker_texts_total", labels) or 0
+
+    asyncio.run(run())
+    assert dropped() == 30
 
 
 def test_a_job_in_progress_ends_when_nobody_waits_any_more(redis_instance: RedisServer) -> None:

@@ -71,6 +71,8 @@ def test_an_invalid_value_is_one_sentence_that_names_the_variable(
         ("REDIS_URL", "redis://user:1#hunter2@host:6379/0"),
         ("CACHE_REDIS_URL", "redis://host:hunter2/0"),
         ("CACHE_REDIS_URL", "redis://[hunter2/0"),
+        ("API_KEY", "hunter2/x"),
+        ("API_KEY", "hunter2 "),
     ],
 )
 def test_the_wrong_value_is_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -1,4 +1,4 @@
-"""DESIGN section 7: who may import whom, that importing does nothing, and that files and functions stay small."""
+"""Who may import whom, that importing does nothing, and that files and functions stay small."""
 
 import ast
 import json

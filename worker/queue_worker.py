@@ -87,7 +87,11 @@ class QueueWorker(Worker):
         )
         self._embed = embed
         self._tracer = tracer or NoOpTracer()
-        self._queue_wait = (metrics or WorkerMetrics()).queue_wait.labels(priority)
+        metrics = metrics or WorkerMetrics()
+        self._priority = priority
+        self._queue_wait = metrics.queue_wait.labels(priority)
+        self._texts = metrics.texts
+        """Of those that never come to the batcher, which counts the others."""
         self._claim_most = claim_most
         self._worker_id = worker_id
         self._workers_key = redis_keys.workers(fingerprint)
@@ -164,12 +168,14 @@ class QueueWorker(Worker):
         job_id, digests = claimed.job_id, list[str]()
         try:
             if not claimed.body or claimed.given_up:
+                self._texts.labels(self._priority, "dropped").inc(claimed.texts)
                 await self._finish(job_id, NOTHING, digests)
                 return
             _, _, job, _, queued_ms = deserialize_job_raw(claimed.body, deserializer=self.job_deserializer)
             self._queue_wait.observe((claimed.at_ms - queued_ms) / 1000)
             digests = job["digests"]
             if claimed.tries > MAX_TRIES:
+                self._texts.labels(self._priority, "failed").inc(claimed.texts)
                 await self._finish(job_id, _failed(digests, "workers died on the batch with this text"), digests)
                 return
             await self._finish(job_id, await self._traced(job_id, job), digests)
@@ -185,6 +191,7 @@ class QueueWorker(Worker):
         except Exception:
             self.jobs_failed += 1
             logger.exception("job %s failed", job_id)
+            self._texts.labels(self._priority, "failed").inc(claimed.texts)
             with contextlib.suppress(RedisError, OSError):
                 await self._finish(job_id, _failed(digests, "the worker failed on this text"), digests)
 

@@ -123,7 +123,7 @@ export class ModulePicker {
   #showChosen() {
     byId("module-hint").textContent = this.#chosen.size
       ? "Only premises of these modules, and the new declarations."
-      : `None chosen: premises of all ${count(this.#names.length, "module")}. Imports can be pasted.`;
+      : `None chosen: premises of all ${this.#names ? count(this.#names.length, "module") : "modules"}. Imports can be pasted.`;
     byId("chips").replaceChildren(...[...this.#chosen].map((name) => this.#chip(name)));
   }
 

@@ -68,14 +68,15 @@ class Form {
     const answer = await retrieve(body, signal);
     const hits = await answer.json();
     const ms = performance.now() - start;
-    const dropped = answer.headers.get("X-New-Premises-Dropped");
+    const dropped = Number(answer.headers.get("X-New-Premises-Dropped"));
     byId("summary").textContent = `${count(hits.length, "premise")} in ${milliseconds(ms)}` +
       (dropped ? `; the first ${count(dropped, "new declaration")} were too many` : "");
     byId("problem").hidden = byId("nothing").hidden = true;
     if (byId("premises").getBoundingClientRect().top > innerHeight) byId("premises").scrollIntoView();
     showTimings(answer.headers.get("Server-Timing"), ms);
     const describe = showRanking(hits, own);
-    if (hits.length) describe(await declarations(hits.map((hit) => hit.name), signal));
+    // Names and scores stay if what stands behind them cannot be had.
+    if (hits.length) describe(await declarations(hits.map((hit) => hit.name), signal).catch(() => []));
   }
 
   #busy(busy) {

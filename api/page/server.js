@@ -36,5 +36,5 @@ async function sentence(answer) {
   const body = await answer.json().catch(() => null);
   const detail = typeof body?.detail === "string" ? body.detail : `The server answered with status ${answer.status}.`;
   const seconds = answer.headers.get("Retry-After");
-  return seconds ? `${detail} Try again in ${seconds} s.` : detail;
+  return seconds && !detail.includes("ry again") ? `${detail} Try again in ${seconds} s.` : detail;
 }

@@ -1,6 +1,5 @@
 """The model's files and the workers that have it loaded."""
 
-import time
 from collections.abc import AsyncIterator
 
 from arq.connections import ArqRedis
@@ -77,6 +76,6 @@ async def _alive(redis: ArqRedis) -> AsyncIterator[tuple[str, int]]:
     """Fingerprints that have workers, and how many; a sign of life is the time until which it counts."""
     prefix = redis_keys.workers("")
     async for key in redis.scan_iter(f"{prefix}*", count=1000):
-        count = await redis.zcount(key, time.time() * 1000, "+inf")
+        count = await redis.zcount(key, 1000 * (await redis.time())[0], "+inf")  # its clock, not this machine's
         if count:
             yield key.decode().removeprefix(prefix), count
