@@ -129,15 +129,21 @@ def test_results_come_in_the_order_of_the_texts(encoder: Encoder) -> None:
 
 
 def test_texts_of_several_jobs_share_a_batch() -> None:
-    encoder = TouchyEncoder()
+    encoder = HeldEncoder()
 
     async def run() -> None:
         async with Batcher(encoder) as batcher:
-            await asyncio.gather(*(batcher.embed([word], "premises") for word in ["aa", "bb", "cc", "dd", "ee"]))
+            first = asyncio.create_task(batcher.embed(["aa"], "premises"))
+            while not encoder.begun.is_set():
+                await asyncio.sleep(0.01)
+            others = [asyncio.create_task(batcher.embed([word], "premises")) for word in ["bb", "cc", "dd", "ee"]]
+            while batcher.waiting("premises") < len(others):
+                await asyncio.sleep(0.01)
+            encoder.go.set()
+            await asyncio.gather(first, *others)
 
     asyncio.run(run())
-    assert len(encoder.batches) < 5
-    assert sum(encoder.batches) == 5
+    assert encoder.batches == [1, 4]
 
 
 @pytest.mark.parametrize("bad", ["poison", "nan"])
