@@ -61,7 +61,8 @@ def faults() -> list[Fault]:
         Fault("CLIENT KILL of every connection", cut_connections, OR_REFUSED),
         Fault("SIGSTOP of queue Redis for 3 s", lambda s: stall(s.queue, 3), OR_REFUSED),
         Fault("SIGSTOP of cache Redis for 3 s", lambda s: stall(s.cache, 3), SERVED),
-        Fault("random keys deleted in both Redis", delete_random_keys, OR_REFUSED),
+        # Those of warm questions are among them; these then need a worker, whose sign of life may be deleted as well.
+        Fault("random keys deleted in both Redis", delete_random_keys, OR_REFUSED, warm_served=False),
         Fault("disk full, cache Redis with snapshots", fill_cache_disk, SERVED),
         Fault("disk full, queue Redis with append-only file", fill_queue_disk, OR_REFUSED),
         Fault("SIGSTOP of a worker for 5 s", stall_worker, SERVED, held_up_s=PROMISED_S, needs_whole=True),
