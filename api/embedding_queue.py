@@ -81,7 +81,8 @@ class EmbeddingQueue:
             raise Overloaded(sentence, wait_s, "queue")
         jobs = {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
         mine = sum(job.startswith(own) for job in jobs.values())
-        return Submitted(jobs, sum(job != DONE and not job.startswith(own) for job in jobs.values()), mine)
+        done = sum(job == DONE for job in jobs.values())
+        return Submitted(jobs, joined=len(jobs) - mine - done, queued=mine)
 
     async def _submitted(
         self, own: str, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int

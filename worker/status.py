@@ -13,9 +13,7 @@ from shared.worker_status import WorkerStatus, encode_status
 from worker.metrics import WorkerMetrics
 
 
-async def tell_status(
-    redis: ArqRedis, fingerprint: str, worker_id: str, device: str, metrics: WorkerMetrics
-) -> None:  # fmt: skip
+async def tell_status(redis: ArqRedis, fingerprint: str, worker_id: str, device: str, metrics: WorkerMetrics) -> None:
     """Until cancelled."""
     key = redis_keys.worker_status(fingerprint, worker_id)
     tokens, since = metrics.tokens_computed, time.monotonic()
