@@ -106,12 +106,15 @@ class Embedder:
         try:
             async with asyncio.timeout(timeout_s):
                 while missing := [d for d in by_digest if d not in found]:
-                    async with self.long_lists.turn(len(missing)):
-                        with self._metrics.stage("cache"):
-                            found |= await self._cached(missing, priority)
-                        stop_if_cancelled()
-                        absent = {d: by_digest[d] for d in missing if d not in found}
-                        flights = await self._queued(absent, priority, give_up)
+                    flights: dict[str, Flight] = {}
+                    # A few first: where the queue is full, the thousands after them would be looked up in vain.
+                    few, others = missing[:LONG], missing[LONG:]
+                    for part, more in ((few, len(others)), (others, 0)):
+                        if part:
+                            wanted = {d: by_digest[d] for d in part}
+                            cached, queued = await self._cached_or_queued(wanted, priority, give_up, more)
+                            found |= cached
+                            flights |= queued
                     if flights:
                         with self._metrics.stage("embed"):
                             found |= await _landed(flights)
@@ -128,6 +131,24 @@ class Embedder:
     def _too_late(self, digests: Collection[str]) -> DeadlinePassed:
         done = sum(d in self._near for d in digests)
         return DeadlinePassed(f"{done} of {len(digests)} texts are embedded by now; they are kept, so try again.")
+
+    async def _cached_or_queued(
+        self, texts: Mapping[str, str], priority: Priority, give_up: float, more: int
+    ) -> tuple[dict[str, Vector], dict[str, Flight]]:
+        """What is there, and what will come; the request has so many `more` texts.
+
+        Raises:
+            Overloaded, Unavailable: what is not there cannot be embedded now.
+        """
+        async with self.long_lists.turn(len(texts)):
+            with self._metrics.stage("cache"):
+                found = await self._cached(list(texts), priority)
+            stop_if_cancelled()
+            flights = await self._queued({d: t for d, t in texts.items() if d not in found}, priority, give_up, more)
+        for flight in flights.values():
+            if flight.done() and isinstance(flight.exception(), PremiseServerError):
+                flight.result()  # refused: waiting for thousands of others first would be work for nothing
+        return found, flights
 
     async def _cached(self, digests: Sequence[str], priority: Priority) -> dict[str, Vector]:
         found = {d: vector for d in digests if (vector := self._near.get(d)) is not None}
@@ -148,7 +169,9 @@ class Embedder:
             found |= landed
         return found
 
-    async def _queued(self, texts: Mapping[str, str], priority: Priority, give_up: float) -> dict[str, Flight]:
+    async def _queued(
+        self, texts: Mapping[str, str], priority: Priority, give_up: float, more: int
+    ) -> dict[str, Flight]:
         """What the workers will embed, or already do."""
         if not texts:
             return {}
@@ -158,18 +181,18 @@ class Embedder:
         for digest in mine:
             self._flights[priority, digest] = flights[digest] = asyncio.get_running_loop().create_future()
         # Not cancelled with this request: others may have joined its flights meanwhile.
-        submitting = asyncio.create_task(self._submit(mine, priority, give_up))
+        submitting = asyncio.create_task(self._submit(mine, priority, give_up, more))
         self._tasks.add(submitting)
         submitting.add_done_callback(self._tasks.discard)
         await asyncio.shield(submitting)
         return flights
 
-    async def _submit(self, texts: Mapping[str, str], priority: Priority, give_up: float) -> None:
+    async def _submit(self, texts: Mapping[str, str], priority: Priority, give_up: float, more: int) -> None:
         pending = set(texts)
         try:
             for chunk in chunks(texts, self._chunk_tokens):
                 wait_ms = int(1000 * (give_up - time.monotonic()))
-                submitted = await self._queue.submit(chunk, priority, wait_ms, len(pending))
+                submitted = await self._queue.submit(chunk, priority, wait_ms, len(pending) + more)
                 self._metrics.count_texts(priority, "joined", submitted.joined)
                 self._metrics.count_texts(priority, "queued", submitted.queued)
                 for digest, job_id in submitted.jobs.items():
@@ -260,11 +283,6 @@ class Embedder:
 
 async def _landed(flights: Mapping[str, Flight]) -> dict[str, Vector]:
     """Wait for the workers. Texts whose jobs were lost, or that come later, are missing from the result."""
-    if not flights:
-        return {}
-    for flight in flights.values():
-        if flight.done() and isinstance(flight.exception(), PremiseServerError):
-            flight.result()  # refused: waiting for thousands of others first would be work for nothing
     done, _ = await asyncio.wait(flights.values(), return_when=asyncio.FIRST_EXCEPTION)
     arrived = {d: f for d, f in flights.items() if f in done and not isinstance(f.exception(), _Lost)}
     return {d: f.result() for d, f in arrived.items()}

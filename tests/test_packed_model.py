@@ -19,7 +19,7 @@ from tests.models import Shape, changed_copy, opened, set_pooling, write_roberta
 from tests.test_encoder import DEVICES, ENGINES, LEAST_COSINE, LEAST_COSINE_HALF, LONG, SHORT, build, embed
 from worker.batcher import Batcher, Embedded
 from worker.packed_model import PackedModel, can_pack
-from worker.packing import pack, positions
+from worker.packing import evened, pack, positions
 from worker.padded_model import PaddedModel
 from worker.tokenizer import Tokenizer
 
@@ -142,6 +142,13 @@ def test_a_packing_puts_equal_lengths_side_by_side_and_remembers_the_order() -> 
     assert packing.offsets.tolist() == [0, 1, 2, 5, 8]
     assert packing.groups == [(1, 2), (3, 2)]
     assert packing.row_of.tolist() == [2, 0, 3, 1]
+
+
+def test_batches_on_a_cpu_come_in_few_sizes() -> None:
+    sizes = {total: sum(map(len, evened([np.arange(total, dtype=np.int32)]))) for total in range(1, 2_049)}
+    assert len(set(sizes.values())) == 256 // 16 + (2_048 - 256) // 64
+    for total, size in sizes.items():
+        assert total <= size < total + (16 if total <= 256 else 64)
 
 
 def test_roberta_counts_positions_over_what_is_not_padding() -> None:

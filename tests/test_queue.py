@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from redis import Redis
 
 from api.long_lists import LONG
 from shared import redis_keys
@@ -173,6 +174,19 @@ def test_retry_after_is_the_time_that_the_workers_need_for_all_who_were_told(red
 def test_nobody_is_told_to_wait_for_ever(redis_instance: RedisServer) -> None:
     assert overloaded(redis_instance, done=0) == 60
     assert overloaded(redis_instance, done=1) == 60
+
+
+def test_a_long_list_is_refused_before_all_of_it_is_looked_up(redis_instance: RedisServer) -> None:
+    async def run(redis: Redis) -> None:
+        async with embedder(redis_instance.url, max_inputs=LONG - 1) as e:
+            redis.config_resetstat()
+            with pytest.raises(Overloaded):
+                await e.embed([f"cold {i}" for i in range(2_048)], "premises", 60)
+
+    with redis_instance.client() as redis:
+        redis.zadd(redis_keys.workers(FINGERPRINT), {"w": 2**53})
+        asyncio.run(run(redis))
+        assert redis.info("commandstats")["cmdstat_mget"]["calls"] == 1
 
 
 def test_a_queue_that_forgot_everything_is_filled_again(redis_instance: RedisServer) -> None:

@@ -26,7 +26,8 @@ class OneDnnLinear:
     """Weights reordered once to the blocks oneDNN computes with; GELU and residual happen while a block is in cache.
 
     The operators are those that torch's own compiler emits for frozen weights (torch/_inductor/mkldnn_lowerings.py).
-    A number of tokens that was not seen lately costs about a millisecond more, for oneDNN writes code for it.
+    A number of tokens that was not seen lately costs about a millisecond more, for oneDNN writes code for it; see
+    `packing.evened`.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, gelu: bool) -> None:

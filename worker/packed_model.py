@@ -15,7 +15,7 @@ from transformers import BertModel, CamembertModel, RobertaModel, XLMRobertaMode
 from shared.model_directory import Pooling
 from worker.attention import attend
 from worker.linear import linear
-from worker.packing import Packing, pack
+from worker.packing import Packing, evened, pack
 from worker.pooling import pool
 from worker.tokenizer import TokenIds
 
@@ -42,8 +42,9 @@ class PackedModel:
     @torch.inference_mode()
     def __call__(self, batch: Sequence[TokenIds]) -> Tensor:
         """Pooled vectors in the order of the batch, float32 [texts, dimension], not normalised."""
-        packing = pack(batch, self._padding_id, self.device)
-        return pool(self._hidden(packing), packing.offsets, self.pooling)[packing.row_of]
+        whole = evened(batch) if self.device.type == "cpu" else batch
+        packing = pack(whole, self._padding_id, self.device)
+        return pool(self._hidden(packing), packing.offsets, self.pooling)[packing.row_of[: len(batch)]]
 
     def _hidden(self, packing: Packing) -> Tensor:
         """The last layer's state of every token, [tokens, dimension]."""

@@ -13,6 +13,10 @@ from worker.tokenizer import TokenIds
 
 Ints = NDArray[np.int32]
 
+COARSE, FINE = 64, 16
+"""Sizes of batches on a CPU: multiples of these, of the finer one up to FINE_UP_TO tokens."""
+FINE_UP_TO = 256
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -45,6 +49,17 @@ def pack(batch: Sequence[TokenIds], padding_id: int | None, device: torch.device
         groups=[(length, len(list(texts))) for length, texts in groupby(lengths.tolist())],
         row_of=to_device(row_of, device),
     )
+
+
+def evened(batch: Sequence[TokenIds]) -> list[TokenIds]:
+    """The batch and as many texts of one token as bring it to one of few sizes.
+
+    oneDNN writes and keeps code for each size that it meets, and the allocator has no use for the room that tensors of
+    another size left: after 1,500 batches of any size a process had grown by 1.6 GB, with these by 0.2.
+    """
+    tokens = sum(map(len, batch))
+    step = FINE if tokens <= FINE_UP_TO else COARSE
+    return [*batch, *[batch[0][:1]] * (-tokens % step)]
 
 
 def positions(ids: Ints, offsets: Ints, padding_id: int | None) -> Ints:
