@@ -6,7 +6,7 @@ near cache -> Redis cache -> a flight of this process -> a job of any API proces
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,7 @@ from api.embedding_queue import DONE, EmbeddingQueue, chunks
 from api.long_lists import LONG, LongLists
 from api.metrics import Metrics
 from shared.embedding_cache import EmbeddingCache
-from shared.errors import DeadlinePassed, PremiseServerError, TextFailed, Unavailable
+from shared.errors import DeadlinePassed, Overloaded, PremiseServerError, TextFailed, Unavailable
 from shared.redis_client import stop_if_cancelled
 from shared.redis_keys import PRIORITIES, Priority
 from shared.reply import Reply
@@ -32,6 +32,8 @@ Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]
 Flight = asyncio.Future[Vector]
 
+SAMPLE = 16
+"""Texts of a long list that are looked at first."""
 SWEEP_S = 0.25
 """How often jobs are looked for that will never be answered."""
 LOOK_AGAIN_S = 0.02
@@ -45,6 +47,15 @@ NO_REDIS_PATIENCE_S = 1.0
 
 class _Lost(Exception):
     """The job is gone without a reply: look in the cache and queue again."""
+
+
+@dataclass
+class _Request:
+    priority: Priority
+    give_up: float
+    """When, by `time.monotonic`."""
+    expected: int = 0
+    """Its texts that were let in and are not queued yet."""
 
 
 @dataclass
@@ -76,6 +87,8 @@ class Embedder:
         self._flights: dict[tuple[Priority, str], Flight] = {}
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._expected: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
+        """Texts of long lists that were let in and are not queued yet."""
         self.long_lists = LongLists()
 
     async def __aenter__(self) -> Self:
@@ -98,53 +111,75 @@ class Embedder:
             Overloaded, Unavailable: what is not cached cannot be embedded now.
             DeadlinePassed: not all were embedded within `timeout_s` seconds; those that were stay cached.
         """
-        # In a thread where it takes milliseconds, which other requests would wait.
-        digests = await asyncio.to_thread(_digests, texts) if len(texts) > LONG else _digests(texts)
-        by_digest = dict(zip(digests, texts, strict=True))
+        request = _Request(priority, time.monotonic() + timeout_s)
         found: dict[str, Vector] = {}
-        give_up = time.monotonic() + timeout_s
+        flights: dict[str, Flight] = {}
         try:
             async with asyncio.timeout(timeout_s):
-                while missing := [d for d in by_digest if d not in found]:
-                    flights: dict[str, Flight] = {}
-                    # A few first: where the queue is full, the thousands after them would be looked up in vain.
-                    few, others = missing[:LONG], missing[LONG:]
-                    for part, more in ((few, len(others)), (others, 0)):
-                        if part:
-                            wanted = {d: by_digest[d] for d in part}
-                            cached, queued = await self._cached_or_queued(wanted, priority, give_up, more)
-                            found |= cached
-                            flights |= queued
-                    if flights:
+                if len(texts) > LONG:
+                    async with self.long_lists.look():
+                        found, flights = await self._let_in(texts, request)
+                # In a thread where it takes milliseconds, which other requests would wait.
+                digests = await asyncio.to_thread(_digests, texts) if len(texts) > LONG else _digests(texts)
+                by_digest = dict(zip(digests, texts, strict=True))
+                while len(found) < len(by_digest):
+                    missing = {d: text for d, text in by_digest.items() if d not in found and d not in flights}
+                    async with self.long_lists.turn(len(missing)):
+                        cached, queued = await self._cached_or_queued(missing, request)
+                    self._expect(request, 0)
+                    found |= cached
+                    if flights := flights | queued:
                         with self._metrics.stage("embed"):
                             found |= await _landed(flights)
+                        flights = {}
                     if len(found) < len(by_digest):
                         await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
-            raise self._too_late(by_digest) from None
+            raise await self.too_late(texts) from None
+        finally:
+            self._expect(request, 0)
         return np.stack([found[d] for d in digests]) if digests else np.empty((0, self._dimension), np.float32)
 
     async def too_late(self, texts: Sequence[str]) -> DeadlinePassed:
         """What to tell one who waited for the texts and may wait no longer."""
-        return self._too_late(set(await asyncio.to_thread(_digests, texts)))
-
-    def _too_late(self, digests: Collection[str]) -> DeadlinePassed:
+        digests = set(await asyncio.to_thread(_digests, texts))
         done = sum(d in self._near for d in digests)
         return DeadlinePassed(f"{done} of {len(digests)} texts are embedded by now; they are kept, so try again.")
 
+    async def _let_in(self, texts: Sequence[str], request: _Request) -> tuple[dict[str, Vector], dict[str, Flight]]:
+        """Some texts of a long list, from all over it: thousands need not be looked up to learn that the queue is full.
+
+        Raises:
+            Overloaded, Unavailable: as `_cached_or_queued`.
+        """
+        step = len(texts) // SAMPLE
+        some = {text_digest(text): text for text in texts[::step]}
+        try:
+            found, flights = await self._cached_or_queued(some, request, each_for=step)
+        except Overloaded as error:
+            self.long_lists.told(error.retry_after or 0)
+            raise
+        self._expect(request, (step - 1) * len(flights))
+        return found, flights
+
+    def _expect(self, request: _Request, texts: int) -> None:
+        """So many of its texts keep their room in the queue."""
+        self._expected[request.priority] += texts - request.expected
+        request.expected = texts
+
     async def _cached_or_queued(
-        self, texts: Mapping[str, str], priority: Priority, give_up: float, more: int
+        self, texts: Mapping[str, str], request: _Request, each_for: int = 1
     ) -> tuple[dict[str, Vector], dict[str, Flight]]:
-        """What is there, and what will come; the request has so many `more` texts.
+        """What is there, and what will come; in a sample each text stands for several, for which there must be room.
 
         Raises:
             Overloaded, Unavailable: what is not there cannot be embedded now.
         """
-        async with self.long_lists.turn(len(texts)):
-            with self._metrics.stage("cache"):
-                found = await self._cached(list(texts), priority)
-            stop_if_cancelled()
-            flights = await self._queued({d: t for d, t in texts.items() if d not in found}, priority, give_up, more)
+        with self._metrics.stage("cache"):
+            found = await self._cached(list(texts), request.priority)
+        stop_if_cancelled()
+        absent = {d: text for d, text in texts.items() if d not in found}
+        flights = await self._queued(absent, request, each_for)
         for flight in flights.values():
             if flight.done() and isinstance(flight.exception(), PremiseServerError):
                 flight.result()  # refused: waiting for thousands of others first would be work for nothing
@@ -169,30 +204,31 @@ class Embedder:
             found |= landed
         return found
 
-    async def _queued(
-        self, texts: Mapping[str, str], priority: Priority, give_up: float, more: int
-    ) -> dict[str, Flight]:
+    async def _queued(self, texts: Mapping[str, str], request: _Request, each_for: int) -> dict[str, Flight]:
         """What the workers will embed, or already do."""
         if not texts:
             return {}
+        priority = request.priority
         flights = {d: f for d in texts if (f := self._flights.get((priority, d))) is not None}
         mine = {d: text for d, text in texts.items() if d not in flights}
         self._metrics.count_texts(priority, "joined", len(flights))
         for digest in mine:
             self._flights[priority, digest] = flights[digest] = asyncio.get_running_loop().create_future()
         # Not cancelled with this request: others may have joined its flights meanwhile.
-        submitting = asyncio.create_task(self._submit(mine, priority, give_up, more))
+        submitting = asyncio.create_task(self._submit(mine, request, each_for))
         self._tasks.add(submitting)
         submitting.add_done_callback(self._tasks.discard)
         await asyncio.shield(submitting)
         return flights
 
-    async def _submit(self, texts: Mapping[str, str], priority: Priority, give_up: float, more: int) -> None:
-        pending = set(texts)
+    async def _submit(self, texts: Mapping[str, str], request: _Request, each_for: int) -> None:
+        priority, pending = request.priority, set(texts)
         try:
             for chunk in chunks(texts, self._chunk_tokens):
-                wait_ms = int(1000 * (give_up - time.monotonic()))
-                submitted = await self._queue.submit(chunk, priority, wait_ms, len(pending) + more)
+                wait_ms = int(1000 * (request.give_up - time.monotonic()))
+                expected = self._expected[priority] - request.expected
+                submitted = await self._queue.submit(chunk, priority, wait_ms, each_for * len(pending), expected)
+                self._expect(request, max(0, request.expected - len(chunk)))
                 self._metrics.count_texts(priority, "joined", submitted.joined)
                 self._metrics.count_texts(priority, "queued", submitted.queued)
                 for digest, job_id in submitted.jobs.items():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from api.corpus import Corpus
 from api.embedder import Embedder
 from api.metrics import Metrics
-from api.request import UnreadList, read_new_premises
+from api.request import INLINE_BYTES, UnreadList, read_new_premises
 from shared.errors import DeadlinePassed, TextFailed
 from shared.text_digest import text_digest
 
@@ -108,16 +108,19 @@ class NewPremiseLists:
     async def _embedded(self, premises: UnreadList, timeout_s: float) -> NewPremises:
         if len(premises.json) > LONG_BYTES:
             self._embedder.long_lists.require_room()  # before the work that a refused list would be for nothing
-        given = await asyncio.to_thread(read_new_premises, premises)
+        if len(premises.json) <= INLINE_BYTES:
+            given = read_new_premises(premises)
+        else:
+            given = await asyncio.to_thread(read_new_premises, premises)
         # Clients list the most relevant last.
         ranked = given[-self._most :]
-        ids = {i for premise in ranked if (i := self._corpus.premise_ids.get(premise.name)) is not None}
         try:
             rows = await self._embedder.embed([premise.decl for premise in ranked], "premises", timeout_s)
         except TextFailed as error:
             at = next(i for i, premise in enumerate(ranked) if text_digest(premise.decl) == error.digest)
             place = f"The declaration of new premise {at + len(given) - len(ranked)}"
             raise TextFailed(f"{place} (counted from 0): {error}.") from None
+        ids = {i for premise in ranked if (i := self._corpus.premise_ids.get(premise.name)) is not None}
         return NewPremises(
             names=[premise.name for premise in ranked],
             rows=rows,

@@ -14,6 +14,9 @@ import msgspec
 
 from shared.errors import BadInput
 
+INLINE_BYTES = 262_144
+"""JSON that the event loop may read itself, in less than a millisecond. More belongs in a thread; with less, the change
+of threads takes longer than the work where many requests come at once."""
 Loose = bool | int | float | str
 """Clients send `7`, `7.0`, `"7"` and `true` where a whole number is meant."""
 Names = Sequence[str | int]

@@ -11,16 +11,13 @@ from starlette.requests import ClientDisconnect
 from api.body import body_reference, read_body
 from api.catalog import Catalog
 from api.metrics import Metrics
-from api.request import BatchBody, Body, Context, RetrieveBody, parse_body
+from api.request import INLINE_BYTES, BatchBody, Body, Context, RetrieveBody, parse_body
 from api.request_record import record_of
 from api.response import LEAN_CLIENT_LIMIT, is_lean_client, json_response, ranked_body
 from api.retriever import Retrieval
 from shared.settings import Settings
 
 T = TypeVar("T")
-
-PARSE_INLINE_BYTES = 32_768
-"""Larger bodies are parsed in a thread: the event loop has other requests to serve."""
 
 
 def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> APIRouter:
@@ -31,7 +28,7 @@ def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> 
         with stages.measure("read"):
             body = await read_body(request, settings)
         with stages.measure("parse"):
-            if len(body) <= PARSE_INLINE_BYTES:
+            if len(body) <= INLINE_BYTES:
                 return parse_body(body, kind)
             return await asyncio.to_thread(parse_body, body, kind)
 

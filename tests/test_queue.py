@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from redis import Redis
 
 from api.long_lists import LONG
 from shared import redis_keys
@@ -177,16 +176,37 @@ def test_nobody_is_told_to_wait_for_ever(redis_instance: RedisServer) -> None:
 
 
 def test_a_long_list_is_refused_before_all_of_it_is_looked_up(redis_instance: RedisServer) -> None:
-    async def run(redis: Redis) -> None:
-        async with embedder(redis_instance.url, max_inputs=LONG - 1) as e:
-            redis.config_resetstat()
+    async def run() -> None:
+        async with embedder(redis_instance.url, max_inputs=10_000) as e:
             with pytest.raises(Overloaded):
                 await e.embed([f"cold {i}" for i in range(2_048)], "premises", 60)
 
     with redis_instance.client() as redis:
         redis.zadd(redis_keys.workers(FINGERPRINT), {"w": 2**53})
-        asyncio.run(run(redis))
+        redis.zadd(QUEUE, {"job-9000": 2**52})
+        redis.set(redis_keys.admitted(QUEUE), 9_000)
+        asyncio.run(run())
         assert redis.info("commandstats")["cmdstat_mget"]["calls"] == 1
+        assert redis.zcard(QUEUE) == 1
+
+
+def test_of_long_lists_that_come_together_some_are_let_in_whole(redis_instance: RedisServer) -> None:
+    """A piece of each would be an answer for nobody."""
+
+    async def run() -> list[object]:
+        async with embedder(redis_instance.url, max_inputs=1_100) as e:
+            lists = [[f"list {n} text {i}" for i in range(250)] for n in range(10)]
+            asked = [asyncio.create_task(e.embed(texts, "premises", 1.0)) for texts in lists]
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
+            return [type(outcome) for outcome in outcomes]
+
+    with redis_instance.client() as redis:
+        redis.zadd(redis_keys.workers(FINGERPRINT), {"w": 2**53})
+        outcomes = asyncio.run(run())
+        let_in = outcomes.count(DeadlinePassed)
+        assert 2 <= let_in <= 4
+        assert outcomes.count(Overloaded) == 10 - let_in
+        assert redis.get(redis_keys.admitted(QUEUE)) == str(250 * let_in).encode()
 
 
 def test_a_queue_that_forgot_everything_is_filled_again(redis_instance: RedisServer) -> None:

@@ -94,6 +94,7 @@ class _Probe:
             wait_ms=KEPT_MS,
             max_inputs=1,
             wanted=1,
+            needed=1,
             trace="",
         )
         await blocking_pop(self._redis, self._scripts.wake)

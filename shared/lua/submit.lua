@@ -4,7 +4,8 @@
 -- ARGV  job id without its count, function, reply list, time to wait (ms), limit of admitted texts,
 --       job TTL (ms), flight TTL (ms), flight key prefix, prefix of the counters of texts done,
 --       time that each of these counts (ms), traceparent or '', texts that the request wants beside and after this
---       chunk's included, longest time to tell anybody to wait (ms), then digest, text, digest, text, ...
+--       chunk's included, how many of these must find room, longest time to tell anybody to wait (ms),
+--       msgpack of {digests, texts}
 -- Reply {'ok', owner job of each text, or 'done' if it was cached a moment ago ...} | {'no workers'} |
 --       {'overloaded', texts admitted, ms until there is room, or -1 if nothing was done lately}
 --
@@ -29,16 +30,17 @@ if redis.call('ZCOUNT', workers, now, '+inf') == 0 then
 end
 
 local reply, joined, digests, texts = {'ok'}, {}, {}, {}
-for i = 14, #ARGV, 2 do
-  local owner = redis.call('GET', flight_prefix .. ARGV[i])
+local wanted_digests, wanted_texts = unpack(cmsgpack.unpack(ARGV[15]))
+for i, digest in ipairs(wanted_digests) do
+  local owner = redis.call('GET', flight_prefix .. digest)
   if owner == 'done' then
     reply[#reply + 1] = owner
   elseif owner and redis.call('ZSCORE', queue, owner) then
     joined[owner] = true
     reply[#reply + 1] = owner
   else
-    digests[#digests + 1] = ARGV[i]
-    texts[#texts + 1] = ARGV[i + 1]
+    digests[#digests + 1] = digest
+    texts[#texts + 1] = wanted_texts[i]
     reply[#reply + 1] = false
   end
 end
@@ -48,7 +50,7 @@ local waiting = tonumber(redis.call('GET', admitted) or '0')
 if redis.call('EXISTS', queue) == 0 then
   waiting = 0
 end
-if #texts > 0 and waiting + #texts > limit then
+if #texts > 0 and waiting + math.max(#texts, tonumber(ARGV[13])) > limit then
   local period = tonumber(ARGV[10])
   local current = math.floor(now / period)
   local done = tonumber(redis.call('GET', ARGV[9] .. current) or '0')
@@ -60,7 +62,7 @@ if #texts > 0 and waiting + #texts > limit then
   local wanted, each = tonumber(ARGV[12]), (period + now % period) / done
   local promised = tonumber(redis.call('GET', KEYS[5]) or '0')
   local free = math.max(now + (waiting + wanted - limit) * each, promised + wanted * each)
-  free = math.min(free, now + tonumber(ARGV[13]))
+  free = math.min(free, now + tonumber(ARGV[14]))
   -- pcall: a Redis without memory can still refuse.
   redis.pcall('SET', KEYS[5], string.format('%.0f', free), 'PX', string.format('%.0f', free - now + 1))
   return {'overloaded', waiting, math.floor(free - now)}
