@@ -26,6 +26,8 @@ LEAST_COSINE = 0.98
 WINDOW = 1024
 """Texts asked of the workers at a time; leaves room in the queue for others."""
 PATIENCE_S = 3_600.0
+BUSY_S = 2.0
+"""Between two attempts; each is told a time to come again, which clients are then told after it."""
 
 
 def stored_embeddings(path: Path, corpus: Corpus, dimension: int) -> Vectors:
@@ -127,4 +129,4 @@ async def _patiently(embedder: Embedder, texts: list[str]) -> Vectors:
             if not told:
                 logger.info("waiting for workers: %s", error)
             told = True
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(BUSY_S if isinstance(error, Overloaded) else 0.2)

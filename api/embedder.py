@@ -6,10 +6,10 @@ near cache -> Redis cache -> a flight of this process -> a job of any API proces
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from cachetools import LRUCache
@@ -33,7 +33,7 @@ Vectors = NDArray[np.float32]
 Flight = asyncio.Future[Vector]
 
 SAMPLE = 16
-"""Texts of a long list that are looked at first."""
+"""Texts of a long list that are looked at first; one or two more if its length is no multiple."""
 SWEEP_S = 0.25
 """How often jobs are looked for that will never be answered."""
 LOOK_AGAIN_S = 0.02
@@ -54,8 +54,9 @@ class _Request:
     priority: Priority
     give_up: float
     """When, by `time.monotonic`."""
-    expected: int = 0
-    """Its texts that were let in and are not queued yet."""
+    found: dict[str, Vector] = field(default_factory=dict)
+    flights: dict[str, Flight] = field(default_factory=dict)
+    """What will come."""
 
 
 @dataclass
@@ -86,9 +87,7 @@ class Embedder:
         self._near: LRUCache[str, Vector] = LRUCache(near_entries)
         self._flights: dict[tuple[Priority, str], Flight] = {}
         self._jobs: dict[str, _Job] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._expected: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
-        """Texts of long lists that were let in and are not queued yet."""
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.long_lists = LongLists()
 
     async def __aenter__(self) -> Self:
@@ -112,78 +111,66 @@ class Embedder:
             DeadlinePassed: not all were embedded within `timeout_s` seconds; those that were stay cached.
         """
         request = _Request(priority, time.monotonic() + timeout_s)
-        found: dict[str, Vector] = {}
-        flights: dict[str, Flight] = {}
+        by_digest: dict[str, str] = {}
         try:
             async with asyncio.timeout(timeout_s):
-                if len(texts) > LONG:
-                    async with self.long_lists.look():
-                        found, flights = await self._let_in(texts, request)
-                # In a thread where it takes milliseconds, which other requests would wait.
-                digests = await asyncio.to_thread(_digests, texts) if len(texts) > LONG else _digests(texts)
-                by_digest = dict(zip(digests, texts, strict=True))
-                while len(found) < len(by_digest):
-                    missing = {d: text for d, text in by_digest.items() if d not in found and d not in flights}
-                    async with self.long_lists.turn(len(missing)):
-                        cached, queued = await self._cached_or_queued(missing, request)
-                    self._expect(request, 0)
-                    found |= cached
-                    if flights := flights | queued:
+                async with self.long_lists.turn(len(texts)):
+                    if len(texts) > LONG:
+                        await self._seek_some(texts, request)
+                    # In a thread where it takes milliseconds, which other requests would wait.
+                    digests = await asyncio.to_thread(_digests, texts) if len(texts) > LONG else _digests(texts)
+                    by_digest = dict(zip(digests, texts, strict=True))
+                    await self._seek(by_digest, request)
+                while True:
+                    if request.flights:
                         with self._metrics.stage("embed"):
-                            found |= await _landed(flights)
-                        flights = {}
-                    if len(found) < len(by_digest):
-                        await asyncio.sleep(LOOK_AGAIN_S)
+                            request.found |= await _landed(request.flights)
+                        request.flights = {}
+                    if len(request.found) == len(by_digest):
+                        break
+                    await asyncio.sleep(LOOK_AGAIN_S)
+                    async with self.long_lists.turn(len(by_digest) - len(request.found)):
+                        await self._seek(by_digest, request)
         except TimeoutError:
-            raise await self.too_late(texts) from None
-        finally:
-            self._expect(request, 0)
-        return np.stack([found[d] for d in digests]) if digests else np.empty((0, self._dimension), np.float32)
+            raise (self._too_late(by_digest) if by_digest else await self.too_late(texts)) from None
+        return np.stack([request.found[d] for d in digests]) if digests else np.empty((0, self._dimension), np.float32)
 
     async def too_late(self, texts: Sequence[str]) -> DeadlinePassed:
         """What to tell one who waited for the texts and may wait no longer."""
-        digests = set(await asyncio.to_thread(_digests, texts))
+        return self._too_late(set(await asyncio.to_thread(_digests, texts)))
+
+    def _too_late(self, digests: Collection[str]) -> DeadlinePassed:
         done = sum(d in self._near for d in digests)
         return DeadlinePassed(f"{done} of {len(digests)} texts are embedded by now; they are kept, so try again.")
 
-    async def _let_in(self, texts: Sequence[str], request: _Request) -> tuple[dict[str, Vector], dict[str, Flight]]:
+    async def _seek_some(self, texts: Sequence[str], request: _Request) -> None:
         """Some texts of a long list, from all over it: thousands need not be looked up to learn that the queue is full.
 
         Raises:
-            Overloaded, Unavailable: as `_cached_or_queued`.
+            Overloaded, Unavailable: as `_seek`.
         """
         step = len(texts) // SAMPLE
-        some = {text_digest(text): text for text in texts[::step]}
         try:
-            found, flights = await self._cached_or_queued(some, request, each_for=step)
+            await self._seek({text_digest(text): text for text in texts[::step]}, request, each_for=step)
         except Overloaded as error:
             self.long_lists.told(error.retry_after or 0)
             raise
-        self._expect(request, (step - 1) * len(flights))
-        return found, flights
 
-    def _expect(self, request: _Request, texts: int) -> None:
-        """So many of its texts keep their room in the queue."""
-        self._expected[request.priority] += texts - request.expected
-        request.expected = texts
-
-    async def _cached_or_queued(
-        self, texts: Mapping[str, str], request: _Request, each_for: int = 1
-    ) -> tuple[dict[str, Vector], dict[str, Flight]]:
-        """What is there, and what will come; in a sample each text stands for several, for which there must be room.
+    async def _seek(self, texts: Mapping[str, str], request: _Request, each_for: int = 1) -> None:
+        """Add what is there, and what will come; a sample's texts stand for several each, for which there must be room.
 
         Raises:
             Overloaded, Unavailable: what is not there cannot be embedded now.
         """
+        missing = [d for d in texts if d not in request.found and d not in request.flights]
         with self._metrics.stage("cache"):
-            found = await self._cached(list(texts), request.priority)
+            found = await self._cached(missing, request.priority)
         stop_if_cancelled()
-        absent = {d: text for d, text in texts.items() if d not in found}
-        flights = await self._queued(absent, request, each_for)
-        for flight in flights.values():
+        request.found |= found
+        request.flights |= await self._queued({d: texts[d] for d in missing if d not in found}, request, each_for)
+        for flight in request.flights.values():
             if flight.done() and isinstance(flight.exception(), PremiseServerError):
-                flight.result()  # refused: waiting for thousands of others first would be work for nothing
-        return found, flights
+                flight.result()  # waiting for thousands of others first would be work for nothing
 
     async def _cached(self, digests: Sequence[str], priority: Priority) -> dict[str, Vector]:
         found = {d: vector for d in digests if (vector := self._near.get(d)) is not None}
@@ -205,7 +192,11 @@ class Embedder:
         return found
 
     async def _queued(self, texts: Mapping[str, str], request: _Request, each_for: int) -> dict[str, Flight]:
-        """What the workers will embed, or already do."""
+        """What the workers will embed, or already do.
+
+        Raises:
+            Overloaded: not all of it is.
+        """
         if not texts:
             return {}
         priority = request.priority
@@ -218,17 +209,19 @@ class Embedder:
         submitting = asyncio.create_task(self._submit(mine, request, each_for))
         self._tasks.add(submitting)
         submitting.add_done_callback(self._tasks.discard)
-        await asyncio.shield(submitting)
+        if refusal := await asyncio.shield(submitting):
+            raise refusal
         return flights
 
-    async def _submit(self, texts: Mapping[str, str], request: _Request, each_for: int) -> None:
+    async def _submit(self, texts: Mapping[str, str], request: _Request, each_for: int) -> Overloaded | None:
+        """Returns the refusal, which is this request's alone: who joined its texts may need less room."""
         priority, pending = request.priority, set(texts)
         try:
             for chunk in chunks(texts, self._chunk_tokens):
                 wait_ms = int(1000 * (request.give_up - time.monotonic()))
-                expected = self._expected[priority] - request.expected
-                submitted = await self._queue.submit(chunk, priority, wait_ms, each_for * len(pending), expected)
-                self._expect(request, max(0, request.expected - len(chunk)))
+                submitted = await self._queue.submit(
+                    chunk, priority, wait_ms, wanted=each_for * len(pending), needed=each_for * len(chunk)
+                )
                 self._metrics.count_texts(priority, "joined", submitted.joined)
                 self._metrics.count_texts(priority, "queued", submitted.queued)
                 for digest, job_id in submitted.jobs.items():
@@ -238,6 +231,9 @@ class Embedder:
                     # A reply can be quicker than this: then the flight has landed.
                     if (priority, digest) in self._flights:
                         self._jobs.setdefault(job_id, _Job(priority)).digests.add(digest)
+        except Overloaded as error:
+            self._fail(priority, pending, _Lost())
+            return error
         except (RedisError, OSError):
             self._fail(priority, pending, Unavailable("The queue cannot be reached; try again soon."))
         except PremiseServerError as error:
@@ -245,6 +241,7 @@ class Embedder:
         except Exception:  # flights that nobody lands would hold up every later request for these texts
             logger.exception("submitting failed")
             self._fail(priority, pending, Unavailable("The queue failed; try again soon."))
+        return None
 
     async def _listen(self) -> None:
         while True:

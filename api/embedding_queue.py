@@ -59,23 +59,24 @@ class EmbeddingQueue:
         self._scripts = {priority: QueueScripts(redis, fingerprint, priority) for priority in PRIORITIES}
 
     async def submit(
-        self, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int = 0, expected: int = 0
+        self, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int = 0, needed: int = 0
     ) -> Submitted:
         """Queue one chunk, text by digest, for one who waits `wait_ms`; texts that a job embeds already are joined.
 
-        `wanted` texts are still wanted with this chunk's: they must find room, and the time to come again is for all.
-        `expected` texts of others were let in before and keep their room.
+        `wanted` texts are still wanted with this chunk's: if there is no room, the time to come again is for all.
+        `needed` of them must find room, or at the limit many would each get a piece and none an answer; but never more
+        than `LARGEST_SHARE`, for there might never be room for all of a list longer than that.
 
         Raises:
             Overloaded: too many texts wait. Nothing of this chunk was queued.
             Unavailable: no worker is alive.
         """
         own = uuid4().hex
-        reply = await self._submitted(own, texts, priority, wait_ms, wanted, expected)
+        reply = await self._submitted(own, texts, priority, wait_ms, wanted, needed)
         if reply[0] == b"no workers":
             # Their signs of life may be lost, not they: then the next ones come.
             await asyncio.sleep(1.2 * BLOCK_S)
-            reply = await self._submitted(own, texts, priority, wait_ms, wanted, expected)
+            reply = await self._submitted(own, texts, priority, wait_ms, wanted, needed)
         status, *owners = reply
         if status == b"no workers":
             raise Unavailable("No worker is alive to embed what is not cached; try again soon.")
@@ -90,7 +91,7 @@ class EmbeddingQueue:
         return Submitted(jobs, joined=len(jobs) - mine - done, queued=mine)
 
     async def _submitted(
-        self, own: str, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int, expected: int
+        self, own: str, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int, needed: int
     ) -> list[Any]:
         """The reply of `submit.lua`."""
         return await self._scripts[priority].submit(
@@ -98,11 +99,9 @@ class EmbeddingQueue:
             texts,
             reply_list=self._reply_list,
             wait_ms=wait_ms,
-            max_inputs=max(0, self._max_inputs - expected),
+            max_inputs=self._max_inputs,
             wanted=wanted,
-            # All of a request or nothing, or at the limit many would each get a piece and none an answer. But who wants
-            # more than a part of what may wait gets on by pieces: there might never be room for all.
-            needed=min(wanted, int(LARGEST_SHARE * self._max_inputs)),
+            needed=min(needed, int(LARGEST_SHARE * self._max_inputs)),
             trace=traceparent(),
         )
 

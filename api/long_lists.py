@@ -1,104 +1,75 @@
-"""Long lists take turns, and few may wait: looking up and queueing thousands of texts keeps the event loop busy."""
+"""Long lists take turns, and few may wait: looking up and queueing thousands of texts keeps the event loop busy.
+
+One has its turn at a time: it knows what room in the queue the one before it took.
+"""
 
 import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 
-from shared.errors import LONGEST_RETRY_S, Overloaded
+from shared.errors import LONGEST_RETRY_S, Overloaded, Unavailable
 
 LONG = 128
 """Texts; what is shorter never waits."""
-LOOKS_AT_ONCE, MOST_WAITING_TO_LOOK = 1, 16
-"""One knows what the one before it was promised. It takes a few milliseconds."""
-TURNS_AT_ONCE, MOST_WAITING = 2, 16
-"""While one waits for Redis, the other one computes."""
+MOST_WAITING = 16
 LATEST_WEIGHT = 0.2
 
 
 class LongLists:
-    """The lines of one API process.
-
-    A list is looked at first: whether there is room for it, judged by some of its texts. Then all of it has its turn.
-    """
+    """The turns of one API process."""
 
     def __init__(self) -> None:
-        self._looks = _Line(LOOKS_AT_ONCE, MOST_WAITING_TO_LOOK)
-        self._turns = _Line(TURNS_AT_ONCE, MOST_WAITING)
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._turn_s = 0.05
+        """How long a turn takes, averaged over the latest."""
         self._promised = 0.0
         """When the last one of those who were refused was told to come again, by `time.monotonic`."""
-
-    def require_room(self) -> None:
-        """
-        Raises:
-            Overloaded: too many lists wait already.
-        """
-        for line in (self._looks, self._turns):
-            if line.is_full():
-                now = time.monotonic()
-                # One after the other, or they would all come at once, and again in vain.
-                self._promised = max(now + line.seconds(), self._promised + line.seconds_each())
-                self._promised = min(self._promised, now + LONGEST_RETRY_S)
-                wait_s = math.ceil(self._promised - now)
-                raise Overloaded(
-                    f"Too many long lists of new premises wait; try again in {wait_s} s.", wait_s, "long_lists"
-                )
+        self._failed = (0.0, "")
+        """When somebody last learned in a turn that nothing can be embedded, and why."""
 
     def told(self, wait_s: float) -> None:
         """The queue has no room for a list until then; who is refused here need not come before."""
         self._promised = max(self._promised, time.monotonic() + wait_s)
 
-    def look(self) -> AbstractAsyncContextManager[None]:
-        """A block in which some texts of a long list are looked up and queued.
+    def _require_room(self) -> None:
+        if self._waiting >= MOST_WAITING:
+            now, each = time.monotonic(), self._turn_s
+            # One after the other, or they would all come at once, and again in vain.
+            self._promised = min(max(now + self._waiting * each, self._promised + each), now + LONGEST_RETRY_S)
+            wait_s = math.ceil(self._promised - now)
+            raise Overloaded(
+                f"Too many long lists of new premises wait; try again in {wait_s} s.", wait_s, "long_lists"
+            )
 
-        Raises:
-            Overloaded: as `require_room`.
-        """
-        self.require_room()
-        return self._looks.turn()
-
-    def turn(self, texts: int) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def turn(self, texts: int) -> AsyncIterator[None]:
         """A block in which so many texts are looked up and queued.
 
         Raises:
-            Overloaded: as `require_room`.
+            Overloaded: too many lists wait already.
+            Unavailable: it was for one before, who may have waited long enough for both.
         """
         if texts <= LONG:
-            return nullcontext()
-        self.require_room()
-        return self._turns.turn()
-
-
-class _Line:
-    def __init__(self, at_once: int, most_waiting: int) -> None:
-        self._at_once = at_once
-        self._most_waiting = most_waiting
-        self._turns = asyncio.Semaphore(at_once)
-        self._waiting = 0
-        self._turn_s = 0.05
-        """How long a turn takes, averaged over the latest."""
-
-    def is_full(self) -> bool:
-        return self._waiting >= self._most_waiting
-
-    def seconds(self) -> float:
-        """Until those who wait had their turn."""
-        return self._waiting * self.seconds_each()
-
-    def seconds_each(self) -> float:
-        return self._turn_s / self._at_once
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+            yield
+            return
+        self._require_room()
         self._waiting += 1
+        came = time.monotonic()
         try:
-            await self._turns.acquire()
+            await self._turn.acquire()
         finally:
             self._waiting -= 1
         start = time.monotonic()
         try:
+            if self._failed[0] > came:
+                raise Unavailable(self._failed[1])
             yield
+        except Unavailable as error:
+            self._failed = (time.monotonic(), str(error))
+            raise
         finally:
-            self._turns.release()
+            self._turn.release()
             self._turn_s += LATEST_WEIGHT * (time.monotonic() - start - self._turn_s)

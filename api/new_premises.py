@@ -21,7 +21,6 @@ from shared.text_digest import text_digest
 
 Vectors = NDArray[np.float32]
 
-LONG_BYTES = 16_384
 LEAST_LEFT_S = 0.1
 """With less left of its time, a request does not begin again."""
 REMEMBERED_BYTES = 64 << 20
@@ -106,8 +105,6 @@ class NewPremiseLists:
                         del self._flights[premises.digest]
 
     async def _embedded(self, premises: UnreadList, timeout_s: float) -> NewPremises:
-        if len(premises.json) > LONG_BYTES:
-            self._embedder.long_lists.require_room()  # before the work that a refused list would be for nothing
         if len(premises.json) <= INLINE_BYTES:
             given = read_new_premises(premises)
         else:

@@ -4,7 +4,7 @@
 -- ARGV  job id without its count, function, reply list, time to wait (ms), limit of admitted texts,
 --       job TTL (ms), flight TTL (ms), flight key prefix, prefix of the counters of texts done,
 --       time that each of these counts (ms), traceparent or '', texts that the request wants beside and after this
---       chunk's included, how many of these must find room, longest time to tell anybody to wait (ms),
+--       chunk's included, how many must find room with this chunk's, longest time to tell anybody to wait (ms),
 --       msgpack of {digests, texts}
 -- Reply {'ok', owner job of each text, or 'done' if it was cached a moment ago ...} | {'no workers'} |
 --       {'overloaded', texts admitted, ms until there is room, or -1 if nothing was done lately}
@@ -50,7 +50,9 @@ local waiting = tonumber(redis.call('GET', admitted) or '0')
 if redis.call('EXISTS', queue) == 0 then
   waiting = 0
 end
-if #texts > 0 and waiting + math.max(#texts, tonumber(ARGV[13])) > limit then
+-- What others embed already takes no room.
+local new = #texts / math.max(1, #wanted_digests)
+if #texts > 0 and waiting + math.max(#texts, new * tonumber(ARGV[13])) > limit then
   local period = tonumber(ARGV[10])
   local current = math.floor(now / period)
   local done = tonumber(redis.call('GET', ARGV[9] .. current) or '0')
@@ -59,7 +61,7 @@ if #texts > 0 and waiting + math.max(#texts, tonumber(ARGV[13])) > limit then
     return {'overloaded', waiting, -1}
   end
   -- Those who were told a time before come first: told all the same, they would all come at once, and again in vain.
-  local wanted, each = tonumber(ARGV[12]), (period + now % period) / done
+  local wanted, each = new * tonumber(ARGV[12]), (period + now % period) / done
   local promised = tonumber(redis.call('GET', KEYS[5]) or '0')
   local free = math.max(now + (waiting + wanted - limit) * each, promised + wanted * each)
   free = math.min(free, now + tonumber(ARGV[14]))
