@@ -37,7 +37,7 @@ class BodyTooSlow(PremiseServerError):
 
 
 class Overloaded(PremiseServerError):
-    """More cold work than the workers can do; nothing was queued."""
+    """More cold work than the workers can do now."""
 
     status = 429
 

@@ -21,7 +21,7 @@ async def hold(lists: LongLists, let_go: asyncio.Event, inside: list[int], numbe
         await let_go.wait()
 
 
-async def test_turns_are_taken_in_order_few_at_once_and_one_too_many_is_refused() -> None:
+async def test_turns_are_taken_one_by_one_in_order_and_one_too_many_is_refused() -> None:
     lists, let_go, inside = LongLists(), asyncio.Event(), list[int]()
     tasks = [asyncio.create_task(hold(lists, let_go, inside, i)) for i in range(1 + MOST_WAITING)]
     await asyncio.sleep(0.01)

@@ -53,7 +53,10 @@ def take_batch(lengths: Sequence[int], max_tokens: int, *, padded: bool) -> list
 
 
 def cost(batch: Sequence[TokenIds], *, padded: bool) -> int:
-    """Tokens that the model computes: longest x count if it pads, the sum of the lengths if it packs."""
+    """Tokens that the model computes: longest x count if it pads, the sum of the lengths if it packs.
+
+    Without the few that `packing.evened` adds on a CPU.
+    """
     return max(map(len, batch)) * len(batch) if padded else sum(map(len, batch))
 
 
