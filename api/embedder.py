@@ -117,8 +117,10 @@ class Embedder:
                 async with self.long_lists.turn(len(texts)):
                     if len(texts) > LONG:
                         await self._seek_some(texts, request)
-                    # In a thread where it takes milliseconds, which other requests would wait.
-                    digests = await asyncio.to_thread(_digests, texts) if len(texts) > LONG else _digests(texts)
+                        # In a thread: it takes milliseconds, which other requests would wait.
+                        digests = await asyncio.to_thread(_digests, texts)
+                    else:
+                        digests = _digests(texts)
                     by_digest = dict(zip(digests, texts, strict=True))
                     await self._seek(by_digest, request)
                 while True:

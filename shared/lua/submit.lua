@@ -51,8 +51,8 @@ if redis.call('EXISTS', queue) == 0 then
   waiting = 0
 end
 -- What others embed already takes no room.
-local new = #texts / math.max(1, #wanted_digests)
-if #texts > 0 and waiting + math.max(#texts, new * tonumber(ARGV[13])) > limit then
+local share = #texts / #wanted_digests
+if #texts > 0 and waiting + math.max(#texts, share * tonumber(ARGV[13])) > limit then
   local period = tonumber(ARGV[10])
   local current = math.floor(now / period)
   local done = tonumber(redis.call('GET', ARGV[9] .. current) or '0')
@@ -61,7 +61,7 @@ if #texts > 0 and waiting + math.max(#texts, new * tonumber(ARGV[13])) > limit t
     return {'overloaded', waiting, -1}
   end
   -- Those who were told a time before come first: told all the same, they would all come at once, and again in vain.
-  local wanted, each = new * tonumber(ARGV[12]), (period + now % period) / done
+  local wanted, each = share * tonumber(ARGV[12]), (period + now % period) / done
   local promised = tonumber(redis.call('GET', KEYS[5]) or '0')
   local free = math.max(now + (waiting + wanted - limit) * each, promised + wanted * each)
   free = math.min(free, now + tonumber(ARGV[14]))
