@@ -29,7 +29,7 @@ test: $(VENV)/installed ## the whole suite
 	$(BIN)/python -m pytest -m alone
 
 images: $(VENV)/installed ## the Dockerfiles' commands in folders instead of images, of IMAGES (api worker)
-	IMAGES="$${IMAGES:-api worker}" $(BIN)/python -m pytest tests/test_images.py
+	IMAGES="$${IMAGES:-api worker}" $(BIN)/python -m pytest tests/project/test_images.py
 
 chaos: $(VENV)/installed ## real faults under load for CHAOS_SECONDS (600), and a table of what clients saw
 	$(BIN)/python -m tests.chaos
@@ -38,10 +38,10 @@ soak: $(VENV)/installed ## steady load for SOAK_SECONDS (600): whether memory an
 	$(BIN)/python -m tests.soak
 
 fuzz: $(VENV)/installed ## new hostile inputs for FUZZ_SECONDS (600), and how many there were
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest tests/test_fuzz.py tests/test_openapi_fuzz.py --timeout 0
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest tests/system/test_fuzz.py tests/system/test_openapi_fuzz.py --timeout 0
 
 screenshot: $(VENV)/installed ## docs/page.png anew, with the Chromium of this machine
-	$(BIN)/python -m tests.screenshot
+	$(BIN)/python -m tests.page.screenshot
 
 check: $(VENV)/installed ## ruff and mypy --strict
 	$(BIN)/ruff format --check .

@@ -7,7 +7,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
-from api.http_protocol import Protocol
+from api.http.connection import Protocol
 from api.processes import accepts_at_once, inherited_listener, run_processes
 from shared.errors import PremiseServerError, StartupError
 from shared.logs import configure_logging

@@ -11,18 +11,18 @@ from opentelemetry.trace import Tracer
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api.api_key import KeyRequired
-from api.body import describe_bodies
-from api.catalog import Catalog
-from api.declaration_routes import declaration_routes
-from api.metrics import Metrics
-from api.observed import Observed
-from api.page import page_routes
-from api.path import NormalPath
-from api.request_record import HEADER, record_of
-from api.response import error_body
-from api.retrieval_routes import retrieval_routes
-from api.status_routes import status_routes
+from api.http.api_key import KeyRequired
+from api.http.bodies import describe_bodies
+from api.http.release_prefix import NormalPath
+from api.http.request_observer import Observed
+from api.http.request_record import HEADER, record_of
+from api.http.responses import error_body
+from api.http.routes.declarations import declaration_routes
+from api.http.routes.page import page_routes
+from api.http.routes.retrieval import retrieval_routes
+from api.http.routes.status import status_routes
+from api.serving.catalog import Catalog
+from api.telemetry.metrics import Metrics
 from shared.errors import Overloaded, PremiseServerError
 from shared.settings import Settings
 

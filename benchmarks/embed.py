@@ -25,17 +25,17 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-from api.corpus import build_corpus
-from api.data_repository import read_archive
+from api.corpus.reader import build_corpus
+from api.corpus.repository import read_archive
 from benchmarks.onnx_peer import OnnxPeer
-from benchmarks.report import print_machine, table
-from shared.demo_run import demo_environment
-from shared.model_directory import ModelDirectory, open_model
+from shared.commands.demo_run import demo_environment
+from shared.model.directory import ModelDirectory, open_model
 from shared.settings import Settings
-from tests.models import opened, write_roberta
+from tests.support.models import opened, write_roberta
+from tests.support.report import print_machine, table
 from worker.batcher import Batcher
-from worker.encoder import TorchEncoder, compute_dtype
-from worker.tokenizer import Tokenizer
+from worker.engine.encoder import TorchEncoder, compute_dtype
+from worker.engine.tokenizer import Tokenizer
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vectors]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModel
 
-from shared.model_directory import ModelDirectory
+from shared.model.directory import ModelDirectory
 from worker.batcher import take_batch
-from worker.tokenizer import TokenIds, Tokenizer
+from worker.engine.tokenizer import TokenIds, Tokenizer
 
 BUDGET = 2_048
 

@@ -27,9 +27,10 @@ import numpy as np
 import orjson
 from rich.console import Console
 
-from benchmarks.report import print_machine, table
-from shared.redis_server import free_port
-from tests.servers import redis_server, role_env, running, wait_until_ready
+from shared.commands.redis_server import free_port
+from tests.support.report import print_machine, table
+from tests.support.repository import ROOT
+from tests.support.servers import redis_server, role_env, running, wait_until_ready
 
 PREMISES = 2_048
 TOKENS_PER_S = 50_000
@@ -111,7 +112,7 @@ def main() -> None:
         env = role_env(
             directory, REDIS_URL=queue.url, CACHE_REDIS_URL=cache.url, PORT=str(port), HOST="127.0.0.1",
             LOG_LEVEL="ERROR", MAX_BATCH_TOKENS=str(BATCH_TOKENS), TOKENS_PER_S=str(TOKENS_PER_S),
-            PYTHONPATH=str(Path(__file__).resolve().parent.parent),
+            PYTHONPATH=str(ROOT),
         )  # fmt: skip
         stack.enter_context(running([sys.executable, "-m", "benchmarks.simulated_device"], env, log))
         api = stack.enter_context(running([sys.executable, "-P", "-m", "api"], env, log))

@@ -22,15 +22,15 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
 from rich.console import Console
 
-from api.embedder import Embedder
-from api.embedding_queue import EmbeddingQueue
-from benchmarks.report import p50_p99, print_machine, table
-from shared.embedding_cache import EmbeddingCache
-from shared.redis_client import connect, disconnect
-from shared.redis_keys import Priority
-from shared.reply import Outcome, Vectors
-from shared.text_digest import text_digest
-from tests.servers import redis_server, running
+from api.embedding.embedder import Embedder
+from api.embedding.queue import EmbeddingQueue
+from shared.model.text import text_digest
+from shared.redis.client import connect, disconnect
+from shared.redis.embedding_cache import EmbeddingCache
+from shared.redis.keys import Priority
+from shared.redis.reply import Outcome, Vectors
+from tests.support.report import p50_p99, print_machine, table
+from tests.support.servers import redis_server, running
 from worker.queue_worker import Abandoned, QueueWorker
 
 FINGERPRINT = "bench@1:float32"

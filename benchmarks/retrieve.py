@@ -25,11 +25,11 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from api.corpus import Corpus, build_corpus
-from api.data_repository import read_archive
-from benchmarks.report import p50_p99, print_machine, table
+from api.corpus.reader import Corpus, build_corpus
+from api.corpus.repository import read_archive
 from benchmarks.synthetic import TextVectors, synthetic_system
-from shared.reply import Vectors
+from shared.redis.reply import Vectors
+from tests.support.report import p50_p99, print_machine, table
 
 NEW_PREMISES = 2_048
 REQUESTS = 320

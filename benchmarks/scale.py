@@ -16,18 +16,19 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from api.corpus import build_corpus
-from api.data_repository import read_archive
-from api.embedder import Embedder
-from api.embedding_queue import EmbeddingQueue, estimated_tokens
-from benchmarks.report import print_machine, table
+from api.corpus.reader import build_corpus
+from api.corpus.repository import read_archive
+from api.embedding.embedder import Embedder
+from api.embedding.queue import EmbeddingQueue, estimated_tokens
 from benchmarks.simulated_device import TOKENS_PER_S
-from shared.demo_run import demo_environment
-from shared.embedding_cache import EmbeddingCache
-from shared.model_directory import open_model
-from shared.redis_client import connect, disconnect
+from shared.commands.demo_run import demo_environment
+from shared.model.directory import open_model
+from shared.redis.client import connect, disconnect
+from shared.redis.embedding_cache import EmbeddingCache
 from shared.settings import Settings
-from tests.servers import redis_server, running
+from tests.support.report import print_machine, table
+from tests.support.repository import ROOT
+from tests.support.servers import redis_server, running
 
 WORKERS = (1, 2, 4, 8)
 PREMISES = 2_048
@@ -75,7 +76,7 @@ def main() -> None:
             queue = stack.enter_context(redis_server(directory))
             cache = stack.enter_context(redis_server(directory, cache=True))
             env = {**demo, "REDIS_URL": queue.url, "CACHE_REDIS_URL": cache.url, "DATA_DIR": str(directory),
-                   "LOG_LEVEL": "WARNING", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}  # fmt: skip
+                   "LOG_LEVEL": "WARNING", "PYTHONPATH": str(ROOT)}  # fmt: skip
             for _ in range(workers):
                 stack.enter_context(running([sys.executable, "-m", "benchmarks.simulated_device"], env))
             settings = Settings.model_validate({

@@ -21,12 +21,12 @@ import psutil
 from numpy.typing import NDArray
 from rich.console import Console
 
-from api.accessible import Accessible
-from api.index import PremiseIndex, Search
-from api.quantised_index import QuantisedIndex, quantise
-from benchmarks.report import print_machine, table
+from api.retrieval.access import Accessible
+from api.search.index import PremiseIndex, Search
+from api.search.quantised_index import QuantisedIndex, quantise
 from benchmarks.synthetic import DIMENSION, NOISE, real_bases
-from shared.reply import Vectors
+from shared.redis.reply import Vectors
+from tests.support.report import print_machine, table
 
 SIZES = "121585,382212,1000000"
 COVERAGES = (0.99, 0.5, 0.02)

@@ -13,11 +13,11 @@ from hashlib import sha256
 import numpy as np
 import uvloop
 
-from shared.model_directory import ModelDirectory
-from shared.reply import Vectors
+from shared.model.directory import ModelDirectory
+from shared.redis.reply import Vectors
 from shared.settings import Settings, load_settings
+from worker.engine.tokenizer import TokenIds
 from worker.process import run_worker
-from worker.tokenizer import TokenIds
 
 TOKENS_PER_S = 20_000
 BATCH_S = 0.1

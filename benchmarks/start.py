@@ -14,8 +14,8 @@ import httpx
 import psutil
 from rich.console import Console
 
-from benchmarks.report import print_machine, table
 from benchmarks.synthetic import DIMENSION, synthetic_system
+from tests.support.report import print_machine, table
 
 
 def pss_mb(pid: int) -> float:

@@ -22,19 +22,20 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from api.corpus import build_corpus
-from api.data_repository import read_archive
-from shared import redis_keys
-from shared.demo_run import demo_environment
-from shared.embedding_cache import EmbeddingCache
-from shared.model_directory import open_model
-from shared.redis_client import connect
-from shared.redis_keys import Priority
-from shared.redis_server import free_port
-from shared.reply import Outcome, Vectors
+from api.corpus.reader import build_corpus
+from api.corpus.repository import read_archive
+from shared.commands.demo_run import demo_environment
+from shared.commands.redis_server import free_port
+from shared.model.directory import open_model
+from shared.redis import keys as redis_keys
+from shared.redis.client import connect
+from shared.redis.embedding_cache import EmbeddingCache
+from shared.redis.keys import Priority
+from shared.redis.reply import Outcome, Vectors
 from shared.settings import Settings, load_settings
-from tests.servers import redis_server, running, wait_until_ready
-from worker.encoder import TorchEncoder
+from tests.support.repository import ROOT
+from tests.support.servers import redis_server, running, wait_until_ready
+from worker.engine.encoder import TorchEncoder
 from worker.queue_worker import Abandoned, QueueWorker
 
 DIMENSION = 768
@@ -160,7 +161,7 @@ def synthetic_system(count: int, sample: Path | None = None) -> Iterator[Synthet
                 **os.environ, "REDIS_URL": queue.url, "CACHE_REDIS_URL": cache.url, "HOST": "127.0.0.1",
                 "DATA_REPO": str(directory / "data"), "DATA_DIR": str(directory / "var"), "LOG_LEVEL": "WARNING",
                 "MODEL_ID": str(directory / "model"), "MODEL_NAME": "synthetic",
-                "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+                "PYTHONPATH": str(ROOT),
             }  # fmt: skip
             worker = [sys.executable, "-m", "benchmarks.synthetic", str(directory / "bases.npy")]
             with running(worker, env, log):

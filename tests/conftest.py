@@ -6,12 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.corpus import Corpus, build_corpus
-from api.data_repository import read_archive
-from shared.demo_run import demo_environment
-from shared.model_directory import ModelDirectory, open_model
+from api.corpus.reader import Corpus, build_corpus
+from api.corpus.repository import read_archive
+from shared.commands.demo_run import demo_environment
+from shared.model.directory import ModelDirectory, open_model
 from shared.settings import Settings
-from tests.servers import RedisServer, Stack, redis_server, stack
+from tests.support.servers import RedisServer, Stack, redis_server, stack
 
 
 @pytest.fixture(scope="session")

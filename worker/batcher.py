@@ -22,10 +22,10 @@ from opentelemetry.trace import (
 )
 
 from shared.errors import ModelBroken, TextFailed
-from shared.redis_keys import PRIORITIES, Priority
-from worker.encoder import Encoder
+from shared.redis.keys import PRIORITIES, Priority
+from worker.engine.encoder import Encoder
+from worker.engine.tokenizer import TokenIds
 from worker.metrics import WorkerMetrics
-from worker.tokenizer import TokenIds
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.doctor.finding import Finding, encode, found
 from shared.errors import StartupError
-from shared.hub import NotDownloaded
-from shared.model_directory import ModelDirectory, open_model
+from shared.finding import Finding, encode, found
+from shared.model.directory import ModelDirectory, open_model
+from shared.model.hub import NotDownloaded
 from shared.settings import Settings, load_settings
 
 DEVICE, WEIGHTS = "device", "model"
@@ -32,7 +32,7 @@ def device_findings(settings: Settings) -> list[Finding]:
     """What DEVICE, DTYPE and TORCH_THREADS come to."""
     import torch
 
-    from worker.encoder import compute_dtype, device_of
+    from worker.engine.encoder import compute_dtype, device_of
 
     try:
         device = device_of(settings.device)
@@ -85,7 +85,7 @@ def weights_findings(settings: Settings) -> list[Finding]:
 
 
 def _tried(directory: ModelDirectory, settings: Settings) -> Finding:
-    from worker.encoder import TorchEncoder
+    from worker.engine.encoder import TorchEncoder
 
     encoder = TorchEncoder(directory, settings)
     (row,) = encoder.embed(encoder.tokenize([SENTENCE]))

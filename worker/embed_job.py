@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from redis.exceptions import RedisError
 
-from shared.embedding_cache import EmbeddingCache
 from shared.errors import TextFailed
-from shared.redis_keys import Priority
-from shared.reply import Outcome
+from shared.redis.embedding_cache import EmbeddingCache
+from shared.redis.keys import Priority
+from shared.redis.reply import Outcome
 from worker.batcher import Batcher
 from worker.queue_worker import Abandoned
 

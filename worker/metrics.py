@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from shared.errors import StartupError
-from shared.redis_keys import PRIORITIES
+from shared.redis.keys import PRIORITIES
 
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 TOKENS_BUCKETS = (64, 256, 1_024, 4_096, 16_384, 65_536, 262_144)

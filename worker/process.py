@@ -7,18 +7,18 @@ import socket
 from collections.abc import Callable
 from uuid import uuid4
 
-from shared.embedding_cache import EmbeddingCache
-from shared.model_directory import ModelDirectory, open_model
-from shared.redis_client import connect, disconnect, require
-from shared.redis_keys import Priority
+from shared.model.directory import ModelDirectory, open_model
+from shared.redis.client import connect, disconnect, require
+from shared.redis.embedding_cache import EmbeddingCache
+from shared.redis.keys import Priority
 from shared.settings import Settings
 from shared.tracing import tracer
 from worker.batcher import Batcher
 from worker.embed_job import EmbedJob
-from worker.encoder import Encoder, TorchEncoder
+from worker.engine.encoder import Encoder, TorchEncoder
+from worker.heartbeat import tell_status
 from worker.metrics import WorkerMetrics
 from worker.queue_worker import QueueWorker
-from worker.status import tell_status
 
 logger = logging.getLogger(__name__)
 

@@ -27,11 +27,11 @@ from arq.worker import Worker, func
 from opentelemetry.trace import NoOpTracer, SpanKind, Tracer
 from redis.exceptions import RedisError
 
-from shared import redis_keys
 from shared.errors import ModelBroken
-from shared.queue_scripts import FUNCTION, Claimed, QueueScripts
-from shared.redis_client import BLOCK_S, blocking_pop, disconnect, stop_if_cancelled
-from shared.reply import Outcome, encode_reply
+from shared.redis import keys as redis_keys
+from shared.redis.client import BLOCK_S, blocking_pop, disconnect, stop_if_cancelled
+from shared.redis.queue_scripts import FUNCTION, Claimed, QueueScripts
+from shared.redis.reply import Outcome, encode_reply
 from shared.tracing import context_of
 from worker.metrics import WorkerMetrics
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.report import table
 from tests.chaos.faults import faults
 from tests.chaos.phase import COLUMNS, Phase, run_phase
 from tests.chaos.reference import Reference
 from tests.chaos.system import system
+from tests.support.report import table
 
 
 def main() -> int:

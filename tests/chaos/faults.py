@@ -10,7 +10,7 @@ from typing import Any, cast
 import redis
 
 from tests.chaos.system import ApiPart, RedisPart, System, WorkerPart
-from tests.servers import wait_for
+from tests.support.servers import wait_for
 
 PROMISED_S = 2.0
 """Within which a fault is over, an error is told, and another worker has done what a killed one held."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 import numpy as np
 
-from shared import redis_keys
+from shared.redis import keys as redis_keys
 from tests.chaos.faults import BUSY, PROMISED_S, Fault
 from tests.chaos.load import Answer, load
 from tests.chaos.reference import Reference

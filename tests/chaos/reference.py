@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from api.corpus import build_corpus
-from api.data_repository import read_archive
-from shared.demo_run import demo_environment
-from shared.text_digest import text_digest
-from tests.archives import DEMO_DATA
+from api.corpus.reader import build_corpus
+from api.corpus.repository import read_archive
+from shared.commands.demo_run import demo_environment
+from shared.model.text import text_digest
+from tests.support.archives import DEMO_DATA
 
 Vectors = NDArray[np.float32]
 Scores = NDArray[np.float64]

@@ -15,9 +15,9 @@ import httpx
 import psutil
 import redis
 
-from shared.redis_keys import workers
-from shared.redis_server import cache_command, find_redis_server, free_port, queue_command
-from tests.servers import role_env, wait_for
+from shared.commands.redis_server import cache_command, find_redis_server, free_port, queue_command
+from shared.redis.keys import workers
+from tests.support.servers import role_env, wait_for
 
 REQUEST_TIMEOUT_S = 8.0
 NEAR_ENTRIES = 64

@@ -1,0 +1,1 @@
+"""The data: read, filtered, numbered, and built into files that every process maps."""

@@ -1,0 +1,132 @@
+"""The corpus's embeddings: stored ones are read and verified, missing ones are computed by the workers."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from filelock import AsyncFileLock
+from numpy.typing import NDArray
+
+from api.corpus.reader import Corpus
+from api.embedding.embedder import Embedder
+from shared.errors import Overloaded, StartupError, Unavailable
+from shared.model.directory import ModelDirectory
+from shared.progress import Pace
+
+logger = logging.getLogger(__name__)
+
+Vectors = NDArray[np.float32]
+
+SAMPLED_ROWS = 8
+LEAST_COSINE = 0.98
+"""Of a stored row and its text embedded again; half precision stays above 0.999, another text far below."""
+WINDOW = 1024
+"""Texts asked of the workers at a time; leaves room in the queue for others."""
+PATIENCE_S = 3_600.0
+BUSY_S = 2.0
+"""Between two attempts; each is told a time to come again, which clients are then told after it."""
+
+
+def stored_embeddings(path: Path, corpus: Corpus, dimension: int) -> Vectors:
+    """The rows of an embeddings file, shape [premises, dimension], mapped, not read.
+
+    Raises:
+        StartupError: not an .npy file of float32 of that shape, or a row is no unit vector.
+    """
+    try:
+        rows: Vectors = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # numpy evaluates the header, and raises whatever its tokeniser, parser or mmap does
+        raise StartupError(f"{path} is not a readable .npy file: {error}.") from None
+    if rows.shape != (len(corpus), dimension) or rows.dtype != np.float32:
+        raise StartupError(
+            f"{path} holds {rows.dtype} of shape {rows.shape}, but corpus and model need float32 of shape "
+            f"({len(corpus)}, {dimension}); it belongs to other data or another model."
+        )
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    wrong = np.flatnonzero(~(np.abs(norms - 1) < 0.01))
+    if len(wrong):
+        raise StartupError(f"{path} row {wrong[0]} has norm {norms[wrong[0]]:g}, not 1; the file is damaged.")
+    return rows
+
+
+def sample_of(corpus: Corpus) -> dict[int, str]:
+    """Premise id and text of a few premises, spread over the corpus."""
+    ids = np.unique(np.linspace(0, len(corpus) - 1, SAMPLED_ROWS).astype(int))
+    return {int(i): corpus.declarations[i].text for i in ids}
+
+
+async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], path: Path, embedder: Embedder) -> None:
+    """Embed sampled texts again and compare them with their rows, shape [len(sample), dimension].
+
+    Raises:
+        StartupError: a row belongs to another text or another model.
+    """
+    again = await _patiently(embedder, list(sample.values()))
+    cosines = np.einsum("ij,ij->i", rows, again)
+    worst = int(np.argmin(cosines))
+    if not cosines[worst] >= LEAST_COSINE:
+        row = list(sample)[worst]
+        raise StartupError(
+            f"{path} row {row} does not match {names[row]} (cosine {cosines[worst]:.3f}); "
+            "the file belongs to other data or another model."
+        )
+
+
+def computed_path(corpus: Corpus, model: ModelDirectory, data_dir: Path) -> Path:
+    """Where embeddings that are not shipped are kept; the name changes with every text and the model."""
+    texts = sha256()
+    for text in corpus.texts:
+        texts.update(sha256(text.encode()).digest())
+    return data_dir / "embeddings" / texts.hexdigest()[:16] / f"{model.name}-{model.revision}.npy"
+
+
+async def compute(path: Path, corpus: Corpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]) -> None:
+    """Embed the whole corpus through the queue and save it, once for all processes of this DATA_DIR.
+
+    What is done is in the cache, so a restart goes on where this one stopped. `tell` gets how far it is.
+
+    Raises:
+        StartupError: they cannot be saved.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Polled, not awaited in a thread: a process that waits for another one must still stop on SIGTERM.
+        async with AsyncFileLock(f"{path}.lock", poll_interval=0.5):
+            if not path.exists():
+                await _compute_locked(path, corpus, embedder, dimension, tell)
+    except OSError as error:
+        raise StartupError(f"Embeddings cannot be saved as {path} (DATA_DIR): {error.strerror or error}.") from None
+
+
+async def _compute_locked(
+    path: Path, corpus: Corpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]
+) -> None:
+    logger.info("embedding %d premises; this is done once", len(corpus))
+    partial = path.with_suffix(".partial")
+    rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(corpus), dimension))
+    pace = Pace(len(corpus))
+    for start in range(0, len(corpus), WINDOW):
+        texts = [d.text for d in corpus.declarations[start : start + WINDOW]]
+        rows[start : start + len(texts)] = await _patiently(embedder, texts)
+        if said := pace.advance(len(texts)):
+            logger.info("embedded %s", said)
+        tell(pace.sentence())
+    rows.flush()
+    partial.rename(path)
+    logger.info("embedded %s", pace.sentence())
+
+
+async def _patiently(embedder: Embedder, texts: list[str]) -> Vectors:
+    """Embed without a client that waits: busy or missing workers are waited for."""
+    told = False
+    while True:
+        try:
+            return await embedder.embed(texts, "premises", PATIENCE_S)
+        except (Overloaded, Unavailable) as error:
+            if not told:
+                logger.info("waiting for workers: %s", error)
+            told = True
+            await asyncio.sleep(BUSY_S if isinstance(error, Overloaded) else 0.2)

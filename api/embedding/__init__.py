@@ -1,0 +1,1 @@
+"""Embeddings of texts, from the near cache, Redis or the workers."""

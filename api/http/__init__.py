@@ -1,0 +1,1 @@
+"""HTTP as clients speak it: connections, keys, bodies, routes, responses."""

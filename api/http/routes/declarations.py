@@ -1,0 +1,28 @@
+"""The route that says what stands behind a premise's name."""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from api.http.bodies import body_reference, read_body
+from api.http.responses import json_response
+from api.retrieval.context import DeclarationsBody, parse_declaration_names
+from api.serving.catalog import Catalog
+from shared.settings import Settings
+
+
+def declaration_routes(settings: Settings, catalog: Catalog) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/declarations", openapi_extra=body_reference(DeclarationsBody))
+    async def declarations(request: Request) -> Response:
+        """Kind, module, arguments, type and doc of premises, in the order of `names`; null for an unknown name."""
+        body = await read_body(request, settings)
+        served = catalog.served.declarations
+
+        def answer() -> bytes:
+            return served.answer(parse_declaration_names(body, settings.max_k))
+
+        return json_response(await asyncio.to_thread(answer))
+
+    return router

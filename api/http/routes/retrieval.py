@@ -1,0 +1,89 @@
+"""The routes that rank premises."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
+
+from api.http.bodies import body_reference, read_body
+from api.http.request_record import record_of
+from api.http.responses import LEAN_CLIENT_LIMIT, is_lean_client, json_response, ranked_body
+from api.retrieval.context import INLINE_BYTES, BatchBody, Body, Context, RetrieveBody, parse_body
+from api.retrieval.retriever import Retrieval
+from api.serving.catalog import Catalog
+from api.telemetry.metrics import Metrics
+from shared.settings import Settings
+
+T = TypeVar("T")
+
+
+def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> APIRouter:
+    router = APIRouter()
+
+    async def parsed(request: Request, kind: type[Body]) -> tuple[Body, Context]:
+        stages = record_of(request).stages
+        with stages.measure("read"):
+            body = await read_body(request, settings)
+        with stages.measure("parse"):
+            if len(body) <= INLINE_BYTES:
+                return parse_body(body, kind)
+            return await asyncio.to_thread(parse_body, body, kind)
+
+    async def retrieved(request: Request, states: list[str], context: Context) -> Retrieval:
+        served, record = catalog.served, record_of(request)
+        record.counts |= {"states": len(states), "k": context.k}
+        if settings.rate_limit and request.client:
+            await served.rate_limit.admit(request.client.host, len(states))
+        left_s = max(0.0, record.begun + settings.request_timeout - time.perf_counter())
+        retrieval = await _unless_gone(request, served.retriever.retrieve(states, context, record.stages, left_s))
+        record.counts |= {"new_premises": retrieval.new_premises, "dropped": retrieval.dropped}
+        metrics.dropped.inc(retrieval.dropped)
+        metrics.searches.labels("bound").inc(len(states) * (context.k > 0) - retrieval.widened)
+        metrics.searches.labels("widened").inc(retrieval.widened)
+        return retrieval
+
+    @router.post("/retrieve", openapi_extra=body_reference(RetrieveBody))
+    async def retrieve(request: Request) -> Response:
+        """The premises most likely to help with a goal, best first."""
+        record = record_of(request)
+        body, context = await parsed(request, RetrieveBody)
+        retrieval = await retrieved(request, [body.state], context)
+        limit = LEAN_CLIENT_LIMIT if is_lean_client(request.headers.get("user-agent", "")) else None
+        with record.stages.measure("write"):
+            content, truncated = ranked_body(retrieval.ranked[0], limit)
+        metrics.truncated.inc(truncated > 0)
+        record.counts["truncated"] = truncated
+        counts = {"X-New-Premises-Dropped": retrieval.dropped, "X-Premises-Truncated": truncated}
+        return json_response(content, counts, record.stages)
+
+    @router.post("/retrieve/batch", openapi_extra=body_reference(BatchBody))
+    async def retrieve_batch(request: Request) -> Response:
+        """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
+        record = record_of(request)
+        body, context = await parsed(request, BatchBody)
+        retrieval = await retrieved(request, body.states, context)
+        with record.stages.measure("write"):
+            content = b",".join(ranked_body(ranked, None)[0] for ranked in retrieval.ranked)
+        return json_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped}, record.stages)
+
+    return router
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; given up when the client hangs up.
+
+    Raises:
+        ClientDisconnect: it did.
+    """
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():  # after the body, all that can be received is the end of the connection
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, gone):
+            task.cancel()

@@ -1,0 +1,1 @@
+"""One request for premises, from what is asked to the ranked answer."""

@@ -1,0 +1,1 @@
+"""Exact search over subsets of rows. It knows nothing of requests."""

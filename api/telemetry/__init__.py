@@ -1,0 +1,1 @@
+"""Metrics and timings. It knows nothing of requests."""

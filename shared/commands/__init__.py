@@ -1,0 +1,1 @@
+"""`premise-server`: the commands, and running everything on one machine."""

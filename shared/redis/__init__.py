@@ -1,0 +1,1 @@
+"""Redis as both roles use it: keys, connections, scripts, messages."""

@@ -1,0 +1,89 @@
+"""Long lists take turns; short ones never wait, and of long ones few do."""
+
+import asyncio
+
+import pytest
+
+from api.embedding.admission import LONG, MOST_WAITING, LongLists
+from shared.errors import Overloaded, Unavailable
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def hold(lists: LongLists, let_go: asyncio.Event, inside: list[int], number: int) -> None:
+    async with lists.turn(LONG + 1):
+        inside.append(number)
+        await let_go.wait()
+
+
+async def test_turns_are_taken_one_by_one_in_order_and_one_too_many_is_refused() -> None:
+    lists, let_go, inside = LongLists(), asyncio.Event(), list[int]()
+    tasks = [asyncio.create_task(hold(lists, let_go, inside, i)) for i in range(1 + MOST_WAITING)]
+    await asyncio.sleep(0.01)
+    assert inside == [0]
+    with pytest.raises(Overloaded) as refused:
+        await hold(lists, let_go, inside, -1)
+    assert refused.value.retry_after == 1
+    for _ in range(2_000):  # so many need some 50 s of turns
+        with pytest.raises(Overloaded) as refused:
+            await hold(lists, let_go, inside, -1)
+    assert 20 <= (refused.value.retry_after or 0) <= 60
+    async with lists.turn(LONG):
+        pass  # a short list does not wait
+    let_go.set()
+    await asyncio.gather(*tasks)
+    assert inside == list(range(1 + MOST_WAITING))
+
+
+async def test_who_gives_up_waiting_leaves_the_line() -> None:
+    lists, let_go, inside = LongLists(), asyncio.Event(), list[int]()
+    tasks = [asyncio.create_task(hold(lists, let_go, inside, i)) for i in range(1 + MOST_WAITING)]
+    await asyncio.sleep(0.01)
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.gather(*tasks[1:], return_exceptions=True)
+    let_go.set()
+    await asyncio.gather(*tasks[:1])
+    await hold(lists, let_go, inside, 99)
+    assert inside == [0, 99]
+
+
+async def test_who_is_refused_here_is_told_no_less_than_the_queue_told() -> None:
+    lists, let_go, inside = LongLists(), asyncio.Event(), list[int]()
+    lists.told(30)
+    tasks = [asyncio.create_task(hold(lists, let_go, inside, i)) for i in range(1 + MOST_WAITING)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Overloaded) as refused:
+        await hold(lists, let_go, inside, -1)
+    assert 29 <= (refused.value.retry_after or 0) <= 31
+    let_go.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_nobody_waits_to_learn_what_one_before_has_learnt() -> None:
+    """Each would have its own time-out, one after the other."""
+    lists, let_go, inside = LongLists(), asyncio.Event(), list[int]()
+
+    async def fail() -> None:
+        async with lists.turn(LONG + 1):
+            await let_go.wait()
+            raise Unavailable("No worker is alive.")
+
+    async def come() -> None:
+        async with lists.turn(LONG + 1):
+            inside.append(1)
+
+    tasks = [asyncio.create_task(fail())]
+    await asyncio.sleep(0.01)
+    tasks += [asyncio.create_task(come()) for _ in range(MOST_WAITING)]
+    await asyncio.sleep(0.01)
+    let_go.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["No worker is alive."] * len(tasks)
+    assert not inside
+    await come()

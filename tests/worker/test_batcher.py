@@ -1,0 +1,290 @@
+"""Batches: the rule, and the promises to those who wait, with the real model and with one that fails on purpose."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import ModelBroken, TextFailed
+from shared.model.directory import ModelDirectory
+from shared.settings import Settings
+from worker.batcher import Batcher, Embedded, take_batch
+from worker.engine.encoder import Encoder, TorchEncoder, Vectors
+from worker.engine.tokenizer import TokenIds
+
+LENGTHS = st.lists(st.integers(1, 600), min_size=1, max_size=60)
+
+
+def cost(lengths: list[int], batch: list[int], padded: bool) -> int:
+    taken = [lengths[i] for i in batch]
+    return max(taken) * len(taken) if padded else sum(taken)
+
+
+@given(LENGTHS, st.integers(1, 5_000), st.booleans())
+def test_a_batch_keeps_the_budget_or_is_one_text(lengths: list[int], budget: int, padded: bool) -> None:
+    batch = take_batch(lengths, budget, padded=padded)
+    assert len(batch) == 1 or cost(lengths, batch, padded) <= budget
+
+
+@given(LENGTHS, st.integers(1, 5_000), st.booleans())
+def test_the_oldest_text_is_always_taken(lengths: list[int], budget: int, padded: bool) -> None:
+    assert 0 in take_batch(lengths, budget, padded=padded)
+
+
+@given(LENGTHS, st.integers(1, 5_000), st.booleans())
+def test_taking_batches_ends_with_every_text_taken_once(lengths: list[int], budget: int, padded: bool) -> None:
+    waiting = list(enumerate(lengths))
+    taken: list[int] = []
+    while waiting:
+        batch = take_batch([length for _, length in waiting], budget, padded=padded)
+        assert len(set(batch)) == len(batch)
+        taken += [waiting[i][0] for i in batch]
+        waiting = [entry for i, entry in enumerate(waiting) if i not in set(batch)]
+    assert sorted(taken) == list(range(len(lengths)))
+
+
+@given(LENGTHS, st.integers(600, 5_000), st.booleans())
+def test_texts_of_the_oldest_ones_length_fill_the_batch_first(lengths: list[int], budget: int, padded: bool) -> None:
+    batch = take_batch(lengths, budget, padded=padded)
+    left = set(range(len(lengths))) - set(batch)
+    worst = max(abs(lengths[i] - lengths[0]) for i in batch)
+    assert all(abs(lengths[i] - lengths[0]) >= worst for i in left)
+
+
+@given(LENGTHS, st.integers(1, 5_000))
+def test_a_packed_batch_holds_all_of_the_padded_one(lengths: list[int], budget: int) -> None:
+    packed = take_batch(lengths, budget, padded=False)
+    assert set(packed) >= set(take_batch(lengths, budget, padded=True))
+
+
+@given(LENGTHS, st.integers(1, 5_000), st.booleans())
+def test_a_batch_stops_only_where_the_next_nearest_text_does_not_fit(
+    lengths: list[int], budget: int, padded: bool
+) -> None:
+    batch = take_batch(lengths, budget, padded=padded)
+    left = sorted(set(range(len(lengths))) - set(batch), key=lambda i: (abs(lengths[i] - lengths[0]), i))
+    assert not left or cost(lengths, [*batch, left[0]], padded) > budget
+
+
+class TouchyEncoder:
+    """Embeds a text as its length; raises, or gives no finite vector, where the text says so."""
+
+    dimension = 2
+    batch_tokens = 64
+    device_name = "none"
+    padded = True
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
+        return [np.frombuffer(text.encode(), np.uint8).astype(np.int32) for text in texts]
+
+    def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+        self.batches.append(len(batch))
+        words = [bytes(tokens.astype(np.uint8)).decode() for tokens in batch]
+        if any("poison" in word for word in words):
+            raise RuntimeError("out of memory")
+        rows = np.array([[len(word), 1] for word in words], np.float32)
+        rows[[i for i, word in enumerate(words) if "nan" in word]] = np.nan
+        return rows
+
+
+class HeldEncoder(TouchyEncoder):
+    """Computes when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+        self.begun.set()
+        self.go.wait()
+        return super().embed(batch)
+
+
+@pytest.fixture(params=["packed", "padded", "touchy"])
+def encoder(request: pytest.FixtureRequest, model: ModelDirectory, demo_settings: Settings) -> Encoder:
+    if request.param == "touchy":
+        return TouchyEncoder()
+    settings = demo_settings.model_copy(update={"torch_threads": 1})
+    return TorchEncoder(model, settings, packed=request.param == "packed")
+
+
+def test_results_come_in_the_order_of_the_texts(encoder: Encoder) -> None:
+    texts = [f"theorem t{i} : {'x + ' * (i % 7)}y" for i in range(40)]
+    alone = np.concatenate([encoder.embed(encoder.tokenize([text])) for text in texts])
+
+    async def run() -> list[Embedded]:
+        async with Batcher(encoder) as batcher:
+            parts = await asyncio.gather(*(batcher.embed(texts[i : i + 10], "premises") for i in range(0, 40, 10)))
+        return [row for part in parts for row in part]
+
+    rows = asyncio.run(run())
+    assert np.allclose(np.stack([r for r in rows if isinstance(r, np.ndarray)]), alone, atol=1e-5)
+
+
+def test_texts_of_several_jobs_share_a_batch() -> None:
+    encoder = HeldEncoder()
+
+    async def run() -> None:
+        async with Batcher(encoder) as batcher:
+            first = asyncio.create_task(batcher.embed(["aa"], "premises"))
+            while not encoder.begun.is_set():
+                await asyncio.sleep(0.01)
+            others = [asyncio.create_task(batcher.embed([word], "premises")) for word in ["bb", "cc", "dd", "ee"]]
+            while batcher.waiting("premises") < len(others):
+                await asyncio.sleep(0.01)
+            encoder.go.set()
+            await asyncio.gather(first, *others)
+
+    asyncio.run(run())
+    assert encoder.batches == [1, 4]
+
+
+@pytest.mark.parametrize("bad", ["poison", "nan"])
+def test_only_the_text_at_fault_fails(bad: str) -> None:
+    async def run() -> list[Embedded]:
+        async with Batcher(TouchyEncoder()) as batcher:
+            return await batcher.embed(["one", bad, "two", "three"], "premises")
+
+    results = asyncio.run(run())
+    assert [isinstance(r, TextFailed) for r in results] == [False, True, False, False]
+
+
+def test_a_state_waits_for_one_batch_at_most() -> None:
+    encoder, order = HeldEncoder(), list[str]()
+
+    async def ask(batcher: Batcher, text: str, state: bool) -> None:
+        await batcher.embed([text], "state" if state else "premises")
+        order.append(text)
+
+    async def run() -> None:
+        async with Batcher(encoder) as batcher:
+            bulk = [asyncio.create_task(ask(batcher, f"{i:060d}", False)) for i in range(20)]
+            while not encoder.begun.is_set() or batcher.waiting("premises") < 19:
+                await asyncio.sleep(0.01)
+            # One bulk batch is in the model, the others have been tokenised and wait.
+            state = asyncio.create_task(ask(batcher, "state", True))
+            while batcher.waiting("state") < 1:
+                await asyncio.sleep(0.01)
+            encoder.go.set()
+            await asyncio.gather(state, *bulk)
+
+    asyncio.run(run())
+    assert order.index("state") <= 1
+
+
+def test_who_gives_up_takes_its_texts_out_of_the_line() -> None:
+    encoder = HeldEncoder()
+
+    async def run() -> Batcher:
+        async with Batcher(encoder) as batcher:
+            first = asyncio.create_task(batcher.embed(["in the model"], "premises"))
+            while not encoder.begun.is_set():
+                await asyncio.sleep(0.01)
+            gone = asyncio.create_task(batcher.embed(["a" * 60, "b" * 60], "premises"))
+            stays = asyncio.create_task(batcher.embed(["c" * 60], "premises"))
+            while batcher.waiting("premises") < 3:
+                await asyncio.sleep(0.01)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            encoder.go.set()
+            await asyncio.gather(first, stays)
+        return batcher
+
+    batcher = asyncio.run(run())
+    assert sum(encoder.batches) == 2
+    assert counted(batcher, "embedded") == 2
+    assert counted(batcher, "dropped") == 2
+
+
+def test_of_a_job_that_all_have_left_what_is_in_a_batch_is_still_embedded() -> None:
+    encoder = HeldEncoder()
+
+    async def run() -> list[Embedded]:
+        async with Batcher(encoder) as batcher:
+            abandoned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            texts = ["a" * 60, "b" * 60, "c" * 60]  # a batch each
+            job = asyncio.create_task(batcher.embed(texts, "premises", abandoned))
+            while not encoder.begun.is_set():
+                await asyncio.sleep(0.01)
+            abandoned.set_result(None)
+            await asyncio.sleep(0)
+            encoder.go.set()
+            return await job
+
+    first, *others = asyncio.run(run())
+    assert isinstance(first, np.ndarray)
+    assert others == [None, None]
+    assert encoder.batches == [1]
+
+
+def counted(batcher: Batcher, outcome: str) -> float | None:
+    labels = {"priority": "premises", "outcome": outcome}
+    return batcher.metrics.registry.get_sample_value("premise_worker_texts_total", labels)
+
+
+def test_a_device_that_is_too_small_gets_smaller_batches_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Small(TouchyEncoder):
+        def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+            if sum(map(len, batch)) > 20:
+                raise RuntimeError("out of memory")
+            return super().embed(batch)
+
+    encoder = Small()
+
+    async def run() -> list[Embedded]:
+        async with Batcher(encoder) as batcher:
+            first = await batcher.embed([f"{i:08d}" for i in range(8)], "premises")
+            assert batcher.budget == 16
+            assert counted(batcher, "failed") == 0
+            encoder.batches.clear()
+            return first + await batcher.embed([f"{i:08d}" for i in range(8, 16)], "premises")
+
+    results = asyncio.run(run())
+    assert not any(isinstance(result, TextFailed) for result in results)
+    assert encoder.batches == [2, 2, 2, 2]
+    assert "at most 16 tokens from now on" in caplog.text
+
+
+def test_a_text_at_fault_does_not_shrink_the_batches_of_others() -> None:
+    async def run() -> None:
+        async with Batcher(TouchyEncoder()) as batcher:
+            await batcher.embed(["one", "two", "poison", "three"], "premises")
+            assert batcher.budget == TouchyEncoder.batch_tokens
+
+    asyncio.run(run())
+
+
+def test_a_program_fault_reaches_every_waiter() -> None:
+    class Broken(TouchyEncoder):
+        def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+            raise KeyError(len(batch))
+
+    async def run() -> list[BaseException | list[Embedded]]:
+        async with Batcher(Broken()) as batcher:
+            return await asyncio.gather(
+                *(batcher.embed([str(i)], "premises") for i in range(5)), return_exceptions=True
+            )
+
+    assert all(isinstance(result, KeyError) for result in asyncio.run(run()))
+
+
+def test_a_model_that_fails_on_every_text_is_broken_and_blames_none() -> None:
+    class Dead(TouchyEncoder):
+        def embed(self, batch: Sequence[TokenIds]) -> Vectors:
+            raise RuntimeError(f"device-side assert on {len(batch)}")
+
+    async def run() -> None:
+        async with Batcher(Dead()) as batcher:
+            with pytest.raises(ModelBroken):
+                await batcher.embed(["good"], "premises")
+            with pytest.raises(ModelBroken):
+                await batcher.broken()
+
+    asyncio.run(run())

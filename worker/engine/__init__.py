@@ -1,0 +1,1 @@
+"""From texts to vectors: tokenizer, packing and the model on one device."""
