@@ -19,25 +19,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-from api.corpus.reader import build_corpus
+from api.corpus.reader import read_corpus
 from api.corpus.repository import read_archive
 from benchmarks.onnx_peer import OnnxPeer
 from shared.commands.demo_run import demo_environment
 from shared.model.directory import ModelDirectory, open_model
 from shared.settings import Settings
+from shared.vectors import Vectors
 from tests.support.models import opened, write_roberta
 from tests.support.report import print_machine, table
 from worker.batcher import Batcher
 from worker.engine.encoder import TorchEncoder, compute_dtype
 from worker.engine.tokenizer import Tokenizer
 
-Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vectors]
 
 JOB_TEXTS = 64
@@ -84,7 +83,7 @@ def main() -> None:
 def sample(count: int, settings: Settings) -> list[str]:
     """`count` texts drawn from the sample, the same ones every time; fewer if it has fewer."""
     path = os.environ.get("SAMPLE") or Path(settings.data_repo) / "premises.tar.gz"
-    texts = build_corpus(read_archive(Path(path))).texts
+    texts = read_corpus(read_archive(Path(path))).texts
     return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:count]]
 
 
@@ -92,7 +91,7 @@ def small_or_default(name: str, folder: Path, settings: Settings) -> ModelDirect
     """The real small model, or the default model's architecture with random weights and a tokenizer of its own."""
     if name == "small":
         return open_model(settings, weights=True)
-    texts = build_corpus(read_archive(Path(settings.data_repo) / "premises.tar.gz")).texts
+    texts = read_corpus(read_archive(Path(settings.data_repo) / "premises.tar.gz")).texts
     return opened(write_roberta(folder / "default", texts))
 
 

@@ -28,7 +28,8 @@ from shared.model.text import text_digest
 from shared.redis.client import connect, disconnect
 from shared.redis.embedding_cache import EmbeddingCache
 from shared.redis.keys import Priority
-from shared.redis.reply import Outcome, Vectors
+from shared.redis.reply import Outcome
+from shared.vectors import Vectors
 from tests.support.report import p50_p99, print_machine, table
 from tests.support.servers import redis_server, running
 from worker.queue_worker import Abandoned, QueueWorker

@@ -25,10 +25,10 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from api.corpus.reader import Corpus, build_corpus
+from api.corpus.reader import ReadCorpus, read_corpus
 from api.corpus.repository import read_archive
 from benchmarks.synthetic import TextVectors, synthetic_system
-from shared.redis.reply import Vectors
+from shared.vectors import Vectors
 from tests.support.report import p50_p99, print_machine, table
 
 NEW_PREMISES = 2_048
@@ -37,7 +37,7 @@ CLIENTS = (1, 16)
 STATE = "a b : Nat\n⊢ a + b = b + a"
 
 
-def request_body(corpus: Corpus, module_system: bool) -> bytes:
+def request_body(corpus: ReadCorpus, module_system: bool) -> bytes:
     new = [
         {"name": f"New.t{i}", "decl": f"theorem New.t{i} (n : Nat) : n + {i} = {i} + n"} for i in range(NEW_PREMISES)
     ]
@@ -87,7 +87,7 @@ def loop_lags(url: str) -> dict[float, float]:
     return {float(s.labels["le"]): s.value for s in samples if s.name.endswith("_bucket")}
 
 
-def old_server(corpus: Corpus, rows: Vectors, vectors: TextVectors, body: bytes) -> float:
+def old_server(corpus: ReadCorpus, rows: Vectors, vectors: TextVectors, body: bytes) -> float:
     """Median ms of the old server's algorithm; JSON, HTTP and embedding are not even counted."""
     index = faiss.IndexFlatIP(rows.shape[1])
     index.add(rows)
@@ -121,7 +121,7 @@ def main() -> None:
     sample = Path(os.environ["SAMPLE"]) if os.environ.get("SAMPLE") else None
     print_machine(console, "faiss-cpu", "fastapi", "uvicorn", "redis")
     with synthetic_system(count, sample) as system, system.api() as (url, _):
-        corpus = build_corpus(read_archive(system.directory / "data" / "premises.tar.gz"))
+        corpus = read_corpus(read_archive(system.directory / "data" / "premises.tar.gz"))
         rows = np.load(next((system.directory / "data" / "embeddings").iterdir()))
         lines = []
         for module_system in (False, True):

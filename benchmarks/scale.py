@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from api.corpus.reader import build_corpus
+from api.corpus.reader import read_corpus
 from api.corpus.repository import read_archive
 from api.embedding.embedder import Embedder
 from api.embedding.queue import EmbeddingQueue, estimated_tokens
@@ -66,7 +66,7 @@ def main() -> None:
     console = Console(width=110)
     print_machine(console, "arq", "redis")
     demo = {**os.environ, **demo_environment()}
-    texts = build_corpus(read_archive(Path(demo["DATA_REPO"]) / "premises.tar.gz")).texts
+    texts = read_corpus(read_archive(Path(demo["DATA_REPO"]) / "premises.tar.gz")).texts
     tokens = sum(estimated_tokens(texts[i % len(texts)]) for i in range(PREMISES))
     lines: list[tuple[object, ...]] = []
     times: dict[int, tuple[float, float]] = {}

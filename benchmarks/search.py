@@ -21,11 +21,11 @@ import psutil
 from numpy.typing import NDArray
 from rich.console import Console
 
-from api.retrieval.access import Accessible
 from api.search.index import PremiseIndex, Search
+from api.search.premise_set import PremiseSet
 from api.search.quantised_index import QuantisedIndex, quantise
 from benchmarks.synthetic import DIMENSION, NOISE, real_bases
-from shared.redis.reply import Vectors
+from shared.vectors import Vectors
 from tests.support.report import print_machine, table
 
 SIZES = "121585,382212,1000000"
@@ -86,7 +86,7 @@ def measure(count: int, bases: Vectors) -> list[tuple[object, ...]]:
     lines: list[tuple[object, ...]] = []
     for coverage in COVERAGES:
         mask = rng.random(count) < coverage
-        accessible = Accessible.of(mask)
+        accessible = PremiseSet.of(mask)
         for k in KS:
             hits = [index.search([Search(state, accessible, k)])[0] for state in states[:QUERIES]]
             share = f"{1 - np.mean([found.widened for found in hits]):.0%}"

@@ -14,8 +14,8 @@ import numpy as np
 import uvloop
 
 from shared.model.directory import ModelDirectory
-from shared.redis.reply import Vectors
 from shared.settings import Settings, load_settings
+from shared.vectors import Vectors
 from worker.engine.tokenizer import TokenIds
 from worker.process import run_worker
 

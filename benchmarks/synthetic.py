@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from api.corpus.reader import build_corpus
+from api.corpus.reader import read_corpus
 from api.corpus.repository import read_archive
 from shared.commands.demo_run import demo_environment
 from shared.commands.redis_server import free_port
@@ -31,8 +31,9 @@ from shared.redis import keys as redis_keys
 from shared.redis.client import connect
 from shared.redis.embedding_cache import EmbeddingCache
 from shared.redis.keys import Priority
-from shared.redis.reply import Outcome, Vectors
+from shared.redis.reply import Outcome
 from shared.settings import Settings, load_settings
+from shared.vectors import Vectors
 from tests.support.repository import ROOT
 from tests.support.servers import redis_server, running, wait_until_ready
 from worker.engine.encoder import TorchEncoder
@@ -64,7 +65,7 @@ def real_bases() -> Vectors:
     """Embeddings of the demo corpus, shape [n, 768]: the small model's 384 dimensions, spread by a fixed rotation."""
     settings = Settings.model_validate({name.lower(): value for name, value in demo_environment().items()})
     encoder = TorchEncoder(open_model(settings, weights=True), settings)
-    texts = build_corpus(read_archive(Path(settings.data_repo) / "premises.tar.gz")).texts
+    texts = read_corpus(read_archive(Path(settings.data_repo) / "premises.tar.gz")).texts
     rows = np.concatenate([encoder.embed(encoder.tokenize(texts[i : i + 32])) for i in range(0, len(texts), 32)])
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMENSION, DIMENSION)))[0][:384]
     spread: Vectors = (rows @ rotation).astype(np.float32)
@@ -109,7 +110,7 @@ def write_data(directory: Path, count: int, vectors: TextVectors, settings: Sett
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    texts = build_corpus(contents).texts
+    texts = read_corpus(contents).texts
     (directory / "embeddings").mkdir()
     path = directory / "embeddings" / f"{settings.model_name}-{settings.model_revision}.npy"
     rows = np.lib.format.open_memmap(path, "w+", np.float32, (len(texts), DIMENSION))

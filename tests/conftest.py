@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.corpus.reader import Corpus, build_corpus
+from api.corpus.reader import ReadCorpus, read_corpus
 from api.corpus.repository import read_archive
 from shared.commands.demo_run import demo_environment
 from shared.model.directory import ModelDirectory, open_model
@@ -27,8 +27,8 @@ def model(demo_settings: Settings) -> ModelDirectory:
 
 
 @pytest.fixture(scope="session")
-def demo_corpus(demo_settings: Settings) -> Corpus:
-    return build_corpus(read_archive(Path(demo_settings.data_repo) / "premises.tar.gz"))
+def demo_corpus(demo_settings: Settings) -> ReadCorpus:
+    return read_corpus(read_archive(Path(demo_settings.data_repo) / "premises.tar.gz"))
 
 
 @pytest.fixture

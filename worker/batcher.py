@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -23,13 +22,13 @@ from opentelemetry.trace import (
 
 from shared.errors import ModelBroken, TextFailed
 from shared.redis.keys import PRIORITIES, Priority
+from shared.vectors import Vector
 from worker.engine.encoder import Encoder
 from worker.engine.tokenizer import TokenIds
 from worker.metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
-Vector = NDArray[np.float32]
 Embedded = Vector | TextFailed | None
 """A text's unit vector, or why it has none; nothing for one that was dropped."""
 

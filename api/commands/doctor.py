@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
 from api.corpus.embeddings import computed_path, sample_of, stored_embeddings, verify
-from api.corpus.reader import build_corpus
+from api.corpus.reader import read_corpus
 from api.corpus.repository import ARCHIVE, DataRepository, read_archive
 from api.corpus.segment import is_whole, open_artifacts
 from api.corpus.sources import Sources, find_sources
@@ -25,8 +24,7 @@ from shared.finding import Finding, encode, found
 from shared.model.directory import ModelDirectory, name_of, open_model
 from shared.model.hub import NotDownloaded, file_download_bytes
 from shared.settings import Settings, load_settings
-
-Vectors = NDArray[np.float32]
+from shared.vectors import Vectors
 
 DATA, ROWS = "data", "embeddings"
 VERIFY_S = 30.0
@@ -94,7 +92,7 @@ def _built(sources: Sources) -> _Rows:
 
 
 def _unbuilt(sources: Sources, settings: Settings, model: ModelDirectory) -> _Rows:
-    corpus = build_corpus(read_archive(sources.archive))
+    corpus = read_corpus(read_archive(sources.archive))
     path = sources.stored or computed_path(corpus, model, settings.data_dir)
     has = f"{corpus.revision or 'The data'} has {len(corpus):,} premises"
     if not path.exists():

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from api.corpus.reader import Corpus
+from api.corpus.reader import ReadCorpus
 
 LINES = "declarations.jsonl"
 STARTS = "declarations.npy"
@@ -58,7 +58,7 @@ class Declarations:
         return self.lines[int(self.starts[premise_id]) : int(self.starts[premise_id + 1]) - 1]
 
 
-def save_declarations(directory: Path, corpus: Corpus) -> None:
+def save_declarations(directory: Path, corpus: ReadCorpus) -> None:
     """Write the file of a corpus that was just built.
 
     Raises:
@@ -71,7 +71,7 @@ def save_declarations(directory: Path, corpus: Corpus) -> None:
     np.save(directory / STARTS, starts)
 
 
-def _shown(corpus: Corpus) -> Iterator[ShownDeclaration]:
+def _shown(corpus: ReadCorpus) -> Iterator[ShownDeclaration]:
     """By premise id, which goes by file name; modules have the same order but where one's name begins another's."""
     for module in np.argsort(corpus.module_start, kind="stable").tolist():
         for d in corpus.declarations[corpus.module_start[module] : corpus.module_stop[module]]:

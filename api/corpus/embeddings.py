@@ -8,17 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from filelock import AsyncFileLock
-from numpy.typing import NDArray
 
-from api.corpus.reader import Corpus
+from api.corpus.reader import ReadCorpus
 from api.embedding.embedder import Embedder
 from shared.errors import Overloaded, StartupError, Unavailable
 from shared.model.directory import ModelDirectory
 from shared.progress import Pace
+from shared.vectors import Vectors
 
 logger = logging.getLogger(__name__)
 
-Vectors = NDArray[np.float32]
 
 SAMPLED_ROWS = 8
 LEAST_COSINE = 0.98
@@ -30,7 +29,7 @@ BUSY_S = 2.0
 """Between two attempts; each is told a time to come again, which clients are then told after it."""
 
 
-def stored_embeddings(path: Path, corpus: Corpus, dimension: int) -> Vectors:
+def stored_embeddings(path: Path, corpus: ReadCorpus, dimension: int) -> Vectors:
     """The rows of an embeddings file, shape [premises, dimension], mapped, not read.
 
     Raises:
@@ -52,7 +51,7 @@ def stored_embeddings(path: Path, corpus: Corpus, dimension: int) -> Vectors:
     return rows
 
 
-def sample_of(corpus: Corpus) -> dict[int, str]:
+def sample_of(corpus: ReadCorpus) -> dict[int, str]:
     """Premise id and text of a few premises, spread over the corpus."""
     ids = np.unique(np.linspace(0, len(corpus) - 1, SAMPLED_ROWS).astype(int))
     return {int(i): corpus.declarations[i].text for i in ids}
@@ -75,7 +74,7 @@ async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], pa
         )
 
 
-def computed_path(corpus: Corpus, model: ModelDirectory, data_dir: Path) -> Path:
+def computed_path(corpus: ReadCorpus, model: ModelDirectory, data_dir: Path) -> Path:
     """Where embeddings that are not shipped are kept; the name changes with every text and the model."""
     texts = sha256()
     for text in corpus.texts:
@@ -83,7 +82,9 @@ def computed_path(corpus: Corpus, model: ModelDirectory, data_dir: Path) -> Path
     return data_dir / "embeddings" / texts.hexdigest()[:16] / f"{model.name}-{model.revision}.npy"
 
 
-async def compute(path: Path, corpus: Corpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]) -> None:
+async def compute(
+    path: Path, corpus: ReadCorpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]
+) -> None:
     """Embed the whole corpus through the queue and save it, once for all processes of this DATA_DIR.
 
     What is done is in the cache, so a restart goes on where this one stopped. `tell` gets how far it is.
@@ -102,7 +103,7 @@ async def compute(path: Path, corpus: Corpus, embedder: Embedder, dimension: int
 
 
 async def _compute_locked(
-    path: Path, corpus: Corpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]
+    path: Path, corpus: ReadCorpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]
 ) -> None:
     logger.info("embedding %d premises; this is done once", len(corpus))
     partial = path.with_suffix(".partial")

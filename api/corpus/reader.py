@@ -1,8 +1,4 @@
-"""The corpus: which declarations are premises, which module each is in, and how clients number them.
-
-Two number spaces, kept apart by name: a *wire index* is a position in `/indexed-premises` (all declarations, in
-data order, duplicates kept); a *premise id* is a row of the embeddings (declarations that the filter left).
-"""
+"""Reads an unpacked data archive: filters its declarations and numbers them as clients and stored rows do."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,35 +24,44 @@ TYPE_PREFIX = "Lean."
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """The premises of one data revision, read-only. n premises, w declarations, m modules."""
+class ReadCorpus:
+    """A data archive, read and filtered. n premises, w declarations, m modules."""
 
     revision: str
     module_names: list[str]
-    """Sorted; what `/indexed-modules` answers."""
+    """Sorted. Length m."""
     wire_names: list[str]
-    """Every declaration; what `/indexed-premises` answers. Length w."""
-    names: list[str]
-    """By premise id. Length n."""
+    """Every declaration, in data order, duplicates kept. Length w."""
     declarations: list[Declaration]
-    """By premise id. Length n; empty in a corpus read back from a build: only building needs them."""
+    """The premises, by premise id. Length n."""
     wire_premise: NDArray[np.int64]
     """Premise id of a wire index, -1 if the filter removed that name. [w]"""
     module_start: NDArray[np.int64]
     """Premises of module i are module_start[i]:module_stop[i]: a module is one file, so its ids are contiguous. [m]"""
     module_stop: NDArray[np.int64]
-    needs_import_all: NDArray[np.bool_]
-    """In the module system, neither theorem nor exposed: visible only after `import all`. [n]"""
-    module_ids: Mapping[str, int]
-    premise_ids: Mapping[str, int]
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.declarations)
+
+    @property
+    def names(self) -> list[str]:
+        """By premise id. Length n."""
+        return [d.name for d in self.declarations]
+
+    @property
+    def premise_ids(self) -> dict[str, int]:
+        """By name."""
+        return {d.name: i for i, d in enumerate(self.declarations)}
 
     @property
     def texts(self) -> list[str]:
-        """What is embedded, by premise id."""
+        """The texts that are embedded, by premise id. Length n."""
         return [d.text for d in self.declarations]
+
+    @property
+    def needs_import_all(self) -> NDArray[np.bool_]:
+        """Premises that a caller in the module system sees only after `import all`. [n]"""
+        return np.fromiter((needs_import_all(d) for d in self.declarations), np.bool_, len(self))
 
 
 class _Module(msgspec.Struct):
@@ -70,7 +75,7 @@ class _Blacklist(msgspec.Struct, rename={"names": "hammerBlacklist"}):
 Row = TypeVar("Row")
 
 
-def build_corpus(files: Mapping[str, bytes]) -> Corpus:
+def read_corpus(files: Mapping[str, bytes]) -> ReadCorpus:
     """The corpus of an unpacked data archive.
 
     Raises:
@@ -104,19 +109,15 @@ def build_corpus(files: Mapping[str, bytes]) -> Corpus:
         module_stop[module_ids[name]] = len(kept)
     if not kept:
         raise StartupError("The data archive holds no premise that passes the filter.")
-    return Corpus(
+    return ReadCorpus(
         revision=files.get("revision", b"").decode(errors="replace").strip(),
         module_names=module_names,
         wire_names=wire_names,
-        names=[d.name for d in kept],
         declarations=kept,
         # By name, not by row: a client that maps names to positions may hold any of a duplicate's positions.
         wire_premise=np.fromiter((premise_ids.get(name, -1) for name in wire_names), np.int64, len(wire_names)),
         module_start=module_start,
         module_stop=module_stop,
-        needs_import_all=np.fromiter((needs_import_all(d) for d in kept), np.bool_, len(kept)),
-        module_ids=module_ids,
-        premise_ids=premise_ids,
     )
 
 

@@ -17,17 +17,17 @@ from pathlib import Path
 import faiss
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from api.corpus.corpus import Corpus
 from api.corpus.declarations_file import Declarations, save_declarations
-from api.corpus.names_file import NamesBody
-from api.corpus.reader import Corpus
+from api.corpus.names_file import NamesFile
+from api.corpus.reader import ReadCorpus
 from api.search.index import PremiseIndex
 from api.search.quantised_index import QuantisedIndex, Rounding, quantise
+from shared.vectors import Vectors
 
 logger = logging.getLogger(__name__)
 
-Vectors = NDArray[np.float32]
 
 FORMAT = 2
 """Counts changes of what the files hold; an older build has another key and is never read."""
@@ -60,7 +60,9 @@ def is_whole(directory: Path, made_from: dict[str, str]) -> bool:
         return False
 
 
-def build(directory: Path, made_from: dict[str, str], corpus: Corpus, rows: Vectors, sample: dict[int, str]) -> None:
+def build(
+    directory: Path, made_from: dict[str, str], corpus: ReadCorpus, rows: Vectors, sample: dict[int, str]
+) -> None:
     """Write a build, replacing what is in its place. The caller holds the lock of `directory`.
 
     Raises:
@@ -95,8 +97,8 @@ class Artifacts:
     declarations: Declarations
     index: PremiseIndex
     sample: dict[int, str]
-    premises_body: NamesBody
-    modules_body: NamesBody
+    premises_file: NamesFile
+    modules_file: NamesFile
 
 
 def open_artifacts(directory: Path) -> Artifacts:
@@ -112,8 +114,8 @@ def open_artifacts(directory: Path) -> Artifacts:
         declarations=Declarations.load(directory, corpus.premise_ids),
         index=PremiseIndex(flat, QuantisedIndex(quantised, Rounding.load(directory / "rounding.npz"))),
         sample=_manifest(directory).sample,
-        premises_body=NamesBody.load(directory / "premises.json"),
-        modules_body=NamesBody.load(directory / "modules.json"),
+        premises_file=NamesFile.load(directory / "premises.json"),
+        modules_file=NamesFile.load(directory / "modules.json"),
     )
 
 
@@ -123,7 +125,7 @@ def file_identity(path: Path) -> str:
     return f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
 
 
-def _save_corpus(directory: Path, corpus: Corpus) -> None:
+def _save_corpus(directory: Path, corpus: ReadCorpus) -> None:
     for name, names in (("premises.json", corpus.wire_names), ("modules.json", corpus.module_names)):
         content = msgspec.json.encode(names)
         (directory / name).write_bytes(content)
@@ -154,7 +156,6 @@ def _load_corpus(directory: Path) -> Corpus:
             module_names=module_names,
             wire_names=wire_names,
             names=names,
-            declarations=[],
             wire_premise=arrays["wire_premise"],
             module_start=arrays["module_start"],
             module_stop=arrays["module_stop"],

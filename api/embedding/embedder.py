@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 from cachetools import LRUCache
-from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
 from api.embedding.admission import LONG, LongLists
@@ -25,11 +24,10 @@ from shared.redis.client import stop_if_cancelled
 from shared.redis.embedding_cache import EmbeddingCache
 from shared.redis.keys import PRIORITIES, Priority
 from shared.redis.reply import Reply
+from shared.vectors import Vector, Vectors
 
 logger = logging.getLogger(__name__)
 
-Vector = NDArray[np.float32]
-Vectors = NDArray[np.float32]
 Flight = asyncio.Future[Vector]
 
 SAMPLE = 16

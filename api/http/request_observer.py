@@ -52,7 +52,7 @@ class Observed:
                 # Paths that no route answers share one label: clients could invent any number of them.
                 route = getattr(scope.get("route"), "path", "other")
                 seconds = time.perf_counter() - record.begun
-                self._metrics.observe(route, status, seconds, record)
+                self._metrics.observe(route, status, seconds, record.stages)
                 _log(scope["method"], route, status, seconds, record)
                 if route not in WATCHED and span.is_recording():
                     self._end(span, f"{scope['method']} {route}", status, record)

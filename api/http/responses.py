@@ -1,33 +1,11 @@
-"""Answers: compact JSON, short enough for the client that asked, and none that it has."""
+"""HTTP responses: compact JSON, one readable sentence for errors, and 304 if the client's ETag still matches."""
 
-import numpy as np
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.retrieval.ranking import Ranked
+from api.corpus.names_file import NamesFile
 from api.telemetry.stages import Stages
-
-LEAN_CLIENT_LIMIT = 60 * 1024
-"""A Lean client waits for curl to exit before it reads the pipe, which holds 64 KiB: a longer body hangs it."""
-
-
-def is_lean_client(user_agent: str) -> bool:
-    return "LeanProver" in user_agent
-
-
-def ranked_body(ranked: Ranked, limit: int | None) -> tuple[bytes, int]:
-    """The JSON array, and how many of the lowest-ranked entries were left out to stay within `limit` bytes.
-
-    Scores have the fewest digits that read back as the same float32.
-    """
-    entries = [orjson.dumps({"name": n, "score": s}, option=orjson.OPT_SERIALIZE_NUMPY) for n, s in ranked]
-    kept = len(entries)
-    if limit is not None:
-        # Two brackets, and a comma before every entry but the first.
-        sizes = 1 + np.cumsum([len(e) + 1 for e in entries])
-        kept = int(np.searchsorted(sizes, limit, side="right"))
-    return b"[" + b",".join(entries[:kept]) + b"]", len(entries) - kept
 
 
 def is_known(request: Request, etag: str) -> bool:
@@ -49,3 +27,23 @@ def json_response(
     if stages is not None:
         headers["Server-Timing"] = stages.server_timing()
     return Response(content, status, headers, media_type="application/json")
+
+
+def names_response(request: Request, names: NamesFile) -> Response:
+    """304 to a client that has the list already, gzip to one that asks for gzip."""
+    headers = {"ETag": names.etag, "Vary": "Accept-Encoding", "Cache-Control": "no-cache"}
+    if is_known(request, names.etag):
+        return Response(status_code=304, headers=headers)
+    if _accepts_gzip(request.headers.get("accept-encoding", "")):
+        headers["Content-Encoding"] = "gzip"
+        return Response(names.gzipped, headers=headers, media_type="application/json")
+    return Response(names.plain, headers=headers, media_type="application/json")
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Whether `Accept-Encoding` names gzip and not with weight 0 (RFC 9110, 12.5.3)."""
+    for part in header.lower().split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

@@ -1,60 +1,17 @@
-"""Which premises a request may be answered with: sets of premise ids, remembered by how they were asked for."""
+"""Access rules: the premises that a request may be answered with, remembered by how they were asked for."""
 
 import asyncio
-from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from api.corpus.reader import Corpus
-from api.retrieval.context import Context, Names, read_names
-
-PremiseMask = NDArray[np.bool_]
+from api.corpus.corpus import Corpus
+from api.retrieval.context import Context, Names
+from api.search.premise_set import PremiseMask, PremiseSet
 
 REMEMBERED = 256
 """Sets kept: 12 MB at 382,212 premises. Editors ask with the same imports again and again."""
-
-
-@dataclass(frozen=True)
-class Accessible:
-    """A set of premise ids below `size`. Never changed: searches in other threads may be reading it."""
-
-    bits: NDArray[np.uint8]
-    """Bit i % 8 of byte i // 8 is premise id i, the order FAISS reads."""
-    count: int
-    size: int
-
-    @classmethod
-    def of(cls, mask: PremiseMask) -> "Accessible":
-        return cls(np.packbits(mask, bitorder="little"), int(np.count_nonzero(mask)), len(mask))
-
-    def ids(self, among: range) -> NDArray[np.int64]:
-        """Those in a range that starts at a multiple of eight; ascending."""
-        bits = np.unpackbits(self._bits(among), count=len(among), bitorder="little")
-        return np.flatnonzero(bits) + among.start
-
-    def selector(self, among: range) -> "faiss.IDSelector":
-        """Of a range that starts at a multiple of eight, counted from its start."""
-        return faiss.IDSelectorBitmap(self._bits(among))
-
-    def counts(self, block: int) -> NDArray[np.int64]:
-        """How many are in each block of `block` ids, a multiple of eight."""
-        starts = np.arange(0, len(self.bits), block // 8)
-        return np.add.reduceat(np.bitwise_count(self.bits), starts, dtype=np.int64)
-
-    def without(self, ids: NDArray[np.int64]) -> "Accessible":
-        """The set less some ids, each named once."""
-        present = ids[(self.bits[ids >> 3] >> (ids & 7)) & 1 == 1]
-        if not len(present):
-            return self
-        bits = self.bits.copy()
-        np.bitwise_and.at(bits, present >> 3, ~(1 << (present & 7)).astype(np.uint8))
-        return Accessible(bits, self.count - len(present), self.size)
-
-    def _bits(self, among: range) -> NDArray[np.uint8]:
-        return self.bits[among.start >> 3 : -(-among.stop // 8)]
 
 
 class AccessibleSets:
@@ -62,9 +19,9 @@ class AccessibleSets:
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
-        self._sets: LRUCache[bytes, Accessible] = LRUCache(REMEMBERED)
+        self._sets: LRUCache[bytes, PremiseSet] = LRUCache(REMEMBERED)
 
-    async def of(self, context: Context) -> Accessible:
+    async def of(self, context: Context) -> PremiseSet:
         """What the request may be answered with, before its new premises override any.
 
         Raises:
@@ -73,15 +30,15 @@ class AccessibleSets:
         key = _key(context)
         known = self._sets.get(key)
         if known is None:
-            known = Accessible.of(await asyncio.to_thread(accessible_mask, self._corpus, context))
+            known = PremiseSet.of(await asyncio.to_thread(accessible_mask, self._corpus, context))
             self._sets[key] = known
         return known
 
 
 def accessible_mask(corpus: Corpus, context: Context) -> PremiseMask:
     """What is accessible, less what is not visible if the caller is in the module system."""
-    mask = accessible_premises(corpus, read_names(context.imported_modules), read_names(context.local_premises))
-    imported_all = read_names(context.imported_all_modules)  # also where it changes nothing: a malformed one is refused
+    mask = accessible_premises(corpus, context.imported_modules.read(), context.local_premises.read())
+    imported_all = context.imported_all_modules.read()  # also where it changes nothing: a malformed one is refused
     return mask & visible_premises(corpus, imported_all) if context.caller_in_module_system else mask
 
 

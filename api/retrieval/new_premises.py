@@ -6,20 +6,20 @@ most of a warm request, so the whole outcome is kept by the digest of the list's
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from api.corpus.reader import Corpus
+from api.corpus.corpus import Corpus
 from api.embedding.embedder import Embedder
-from api.retrieval.context import INLINE_BYTES, UnreadList, read_new_premises
+from api.retrieval.context import INLINE_BYTES, NewPremise, UnreadList
 from api.telemetry.metrics import Metrics
 from shared.errors import DeadlinePassed, TextFailed
 from shared.model.text import text_digest
-
-Vectors = NDArray[np.float32]
+from shared.vectors import Vectors
 
 LEAST_LEFT_S = 0.1
 """With less left of its time, a request does not begin again."""
@@ -59,7 +59,7 @@ class NewPremiseLists:
         self._flights: dict[bytes, _Flight] = {}
         self._lists: LRUCache[bytes, NewPremises] = LRUCache(REMEMBERED_BYTES, getsizeof=_size)
 
-    async def of(self, premises: UnreadList, timeout_s: float) -> NewPremises:
+    async def of(self, premises: UnreadList[Sequence[NewPremise]], timeout_s: float) -> NewPremises:
         """
         Raises:
             BadInput: no list of `{"name", "decl"}`.
@@ -74,7 +74,7 @@ class NewPremiseLists:
                 self._lists[premises.digest] = known
         return known
 
-    async def _joined(self, premises: UnreadList, timeout_s: float) -> NewPremises:
+    async def _joined(self, premises: UnreadList[Sequence[NewPremise]], timeout_s: float) -> NewPremises:
         """A class of students sends the same list in the same minute: it is read and looked up once."""
         give_up = time.monotonic() + timeout_s
         while True:
@@ -95,7 +95,7 @@ class NewPremiseLists:
                 if give_up - time.monotonic() < LEAST_LEFT_S:
                     raise
             except TimeoutError:
-                given = await asyncio.to_thread(read_new_premises, premises)
+                given = await asyncio.to_thread(premises.read)
                 raise await self._embedder.too_late([premise.decl for premise in given[-self._most :]]) from None
             finally:
                 flight.waiting -= 1
@@ -104,11 +104,11 @@ class NewPremiseLists:
                     if self._flights.get(premises.digest) is flight:
                         del self._flights[premises.digest]
 
-    async def _embedded(self, premises: UnreadList, timeout_s: float) -> NewPremises:
-        if len(premises.json) <= INLINE_BYTES:
-            given = read_new_premises(premises)
+    async def _embedded(self, premises: UnreadList[Sequence[NewPremise]], timeout_s: float) -> NewPremises:
+        if premises.size <= INLINE_BYTES:
+            given = premises.read()
         else:
-            given = await asyncio.to_thread(read_new_premises, premises)
+            given = await asyncio.to_thread(premises.read)
         # Clients list the most relevant last.
         ranked = given[-self._most :]
         try:

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from api.search.index import Hits, inner_products
+from shared.vectors import Vector, Vectors
 
-Vector = NDArray[np.float32]
-Vectors = NDArray[np.float32]
 Ranked = list[tuple[str, np.float32]]
 """Names and scores, best first."""
 

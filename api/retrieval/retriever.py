@@ -5,24 +5,21 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from api.corpus.reader import Corpus
+from api.corpus.corpus import Corpus
 from api.embedding.embedder import Embedder
-from api.retrieval.access import Accessible, AccessibleSets
+from api.retrieval.access import AccessibleSets
 from api.retrieval.context import Context
 from api.retrieval.new_premises import NewPremiseLists, NewPremises
 from api.retrieval.ranking import Ranked, merge, new_premise_scores
 from api.search.index import Hits, Search
+from api.search.premise_set import PremiseSet
 from api.search.threads import TOGETHER, SearchThreads
 from api.telemetry.stages import Stages
 from shared.errors import DeadlinePassed, TextFailed
 from shared.model.text import text_digest
+from shared.vectors import Vector, Vectors
 
 T = TypeVar("T")
-Vector = NDArray[np.float32]
-Vectors = NDArray[np.float32]
 
 LATER_S = 0.2
 """How much later than the embedder's the deadline of the whole is: the first to come says what is known."""
@@ -107,7 +104,7 @@ class Retriever:
             place = "The state" if len(states) == 1 else f"State {at} (counted from 0)"
             raise TextFailed(f"{place}: {error}.") from None
 
-    async def _scored(self, state: Vector, accessible: Accessible, new: NewPremises, k: int) -> tuple[Hits, Vector]:
+    async def _scored(self, state: Vector, accessible: PremiseSet, new: NewPremises, k: int) -> tuple[Hits, Vector]:
         """The best of the indexed premises, and the score of every new one."""
         # Side by side: either reads megabytes, and neither holds Python's lock.
         hits, scores = await asyncio.gather(

@@ -12,11 +12,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from api.retrieval.access import Accessible
+from api.search.premise_set import PremiseSet
 from api.search.quantised_index import BLOCK, Candidates, QuantisedIndex, quantise
+from shared.vectors import Vector, Vectors
 
-Vector = NDArray[np.float32]
-Vectors = NDArray[np.float32]
 PremiseIds = NDArray[np.int64]
 
 SUM_ERROR = 1e-5
@@ -34,7 +33,7 @@ class Search:
     """A question to the index: the k best for a state, [d], among the accessible premises."""
 
     state: Vector
-    accessible: Accessible
+    accessible: PremiseSet
     k: int
 
 

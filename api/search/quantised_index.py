@@ -19,8 +19,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float32]
-Vectors = NDArray[np.float32]
+from shared.vectors import Vector, Vectors
 
 LEVELS = 127
 BLOCK = 8_192

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 
 from api.corpus.declarations_file import Declarations
 from api.corpus.embeddings import compute, computed_path, sample_of, stored_embeddings, verify
-from api.corpus.names_file import NamesBody
-from api.corpus.reader import build_corpus
+from api.corpus.names_file import NamesFile
+from api.corpus.reader import read_corpus
 from api.corpus.repository import DataRepository, read_archive
 from api.corpus.segment import Artifacts, build, is_whole, open_artifacts
 from api.corpus.sources import Sources, find_sources
@@ -43,8 +43,8 @@ class Served:
     rate_limit: RateLimit
     retriever: Retriever
     declarations: Declarations
-    premises_body: NamesBody
-    modules_body: NamesBody
+    premises_file: NamesFile
+    modules_file: NamesFile
 
 
 class Catalog:
@@ -98,8 +98,8 @@ class Catalog:
                 max_k=settings.max_k,
             ),
             declarations=artifacts.declarations,
-            premises_body=artifacts.premises_body,
-            modules_body=artifacts.modules_body,
+            premises_file=artifacts.premises_file,
+            modules_file=artifacts.modules_file,
         )
         logger.info("ready, with embeddings of %s", self.fingerprint)
 
@@ -183,7 +183,7 @@ class Catalog:
         return artifacts
 
     async def _build(self, sources: Sources, model: ModelDirectory, embedder: Embedder) -> None:
-        corpus = await asyncio.to_thread(lambda: build_corpus(read_archive(sources.archive)))
+        corpus = await asyncio.to_thread(lambda: read_corpus(read_archive(sources.archive)))
         path = sources.stored
         if path is None:
             self._step = "embedding the premises"

@@ -18,8 +18,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from api.http.request_record import RequestRecord
 from api.processes import METRICS
+from api.telemetry.stages import Stages
 from shared.errors import Full
 from shared.redis.keys import PRIORITIES, Priority
 
@@ -91,9 +91,9 @@ class Metrics:
             "premise_new_premises_dropped", "New premises beyond MAX_NEW_PREMISES, not ranked", registry=registry
         )
 
-    def observe(self, route: str, status: int, seconds: float, record: RequestRecord) -> None:
+    def observe(self, route: str, status: int, seconds: float, stages: Stages) -> None:
         self._requests.labels(route, str(status)).observe(seconds)
-        for stage, stage_seconds in record.stages.seconds().items():
+        for stage, stage_seconds in stages.seconds().items():
             self._stages.labels(stage).observe(stage_seconds)
 
     def stage(self, stage: str) -> AbstractContextManager[object]:

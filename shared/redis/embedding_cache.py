@@ -4,11 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from arq.connections import ArqRedis
-from numpy.typing import NDArray
 
 from shared.redis import keys as redis_keys
-
-Vector = NDArray[np.float32]
+from shared.vectors import Vector
 
 KEYS_PER_CALL = 256
 """One MGET or pipeline; more would keep Redis from others for milliseconds."""

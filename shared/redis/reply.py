@@ -2,9 +2,8 @@
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
+from shared.vectors import Vectors
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from api.corpus.reader import build_corpus
+from api.corpus.reader import read_corpus
 from api.corpus.repository import read_archive
 from shared.commands.demo_run import demo_environment
 from shared.model.text import text_digest
+from shared.vectors import Vectors
 from tests.support.archives import DEMO_DATA
 
-Vectors = NDArray[np.float32]
 Scores = NDArray[np.float64]
 
 TOLERANCE = 1e-4
@@ -132,7 +132,7 @@ class Reference:
 
 def _premises() -> dict[str, str]:
     """Module by name of every premise of the demo corpus, in the order of its rows."""
-    corpus = build_corpus(read_archive(DEMO_DATA / "premises.tar.gz"))
+    corpus = read_corpus(read_archive(DEMO_DATA / "premises.tar.gz"))
     spans = zip(corpus.module_names, corpus.module_start, corpus.module_stop, strict=True)
     module = {name: module for module, start, stop in spans for name in corpus.names[start:stop]}
     return {name: module[name] for name in corpus.names}

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from api.corpus.reader import Corpus
+from api.corpus.reader import ReadCorpus
 from shared.commands.redis_server import free_port
 from tests.support.browser import CHROMIUM, PHONE, ask, chromium, opened
 from tests.support.demo_data import demo_declarations, demo_modules, demo_rows
@@ -195,7 +195,7 @@ def test_an_example_is_asked_with_one_click(page: Page) -> None:
     expect(page.get_by_label("Goal", exact=True)).to_have_value("p q r : Prop\n⊢ p ∧ (q ∨ r) ↔ p ∧ q ∨ p ∧ r")
 
 
-def test_the_status_panel_follows_the_server(page: Page, client: httpx.Client, demo_corpus: Corpus) -> None:
+def test_the_status_panel_follows_the_server(page: Page, client: httpx.Client, demo_corpus: ReadCorpus) -> None:
     expect(page.locator("#readiness")).to_have_text("Ready")
     status = client.get("/status").json()
     figures = {"Premises": len(demo_corpus), "Modules": len(demo_modules()), "Workers": 1, "Data": "demo-1"}

@@ -13,7 +13,8 @@ from api.embedding.queue import EmbeddingQueue
 from shared.redis.client import connect, disconnect
 from shared.redis.embedding_cache import EmbeddingCache
 from shared.redis.keys import Priority
-from shared.redis.reply import Outcome, Vectors
+from shared.redis.reply import Outcome
+from shared.vectors import Vectors
 from worker.metrics import WorkerMetrics
 from worker.queue_worker import NOTHING, Abandoned, QueueWorker
 

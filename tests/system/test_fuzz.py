@@ -25,9 +25,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from api.corpus.embeddings import stored_embeddings
-from api.corpus.reader import build_corpus
+from api.corpus.reader import read_corpus
 from api.corpus.repository import read_archive
-from api.retrieval.context import BatchBody, Context, RetrieveBody, parse_body, read_names, read_new_premises
+from api.http.bodies import BatchBody, RetrieveBody, parse_body
+from api.retrieval.context import Context
 from shared.errors import BadInput, StartupError
 from shared.redis.client import connect, disconnect
 from shared.redis.embedding_cache import EmbeddingCache
@@ -50,7 +51,7 @@ class Api:
 
 
 DIMENSION = 4
-THREE = build_corpus(data_files({"A": [declaration(name) for name in "abc"]}))
+THREE = read_corpus(data_files({"A": [declaration(name) for name in "abc"]}))
 FIELDS = ("state", "states", "k", "imported_modules", "local_premises", "new_premises", "caller_in_module_system",
           "imported_all_modules", "unknown")  # fmt: skip
 
@@ -182,8 +183,8 @@ def replies() -> SearchStrategy[bytes]:
 def test_bodies_are_parsed_or_refused_with_a_short_sentence(tell: Tell) -> None:
     def read(context: Context) -> None:
         for names in (context.imported_modules, context.local_premises, context.imported_all_modules):
-            assert all(isinstance(name, int | str) for name in read_names(names) or ())
-        read_new_premises(context.new_premises)
+            assert all(isinstance(name, int | str) for name in names.read() or ())
+        context.new_premises.read()
 
     @contextlib.contextmanager
     def refused() -> Iterator[None]:
@@ -209,7 +210,7 @@ def test_archives_are_read_or_refused_with_a_sentence(tmp_path: Path, tell: Tell
         try:
             files = read_archive(path, max_bytes=100_000)
             assert sum(map(len, files.values())) <= 100_000
-            build_corpus(files)
+            read_corpus(files)
         except StartupError:
             pass
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from shared.errors import ModelBroken, TextFailed
 from shared.model.directory import ModelDirectory
 from shared.settings import Settings
+from shared.vectors import Vectors
 from worker.batcher import Batcher, Embedded, take_batch
-from worker.engine.encoder import Encoder, TorchEncoder, Vectors
+from worker.engine.encoder import Encoder, TorchEncoder
 from worker.engine.tokenizer import TokenIds
 
 LENGTHS = st.lists(st.integers(1, 600), min_size=1, max_size=60)

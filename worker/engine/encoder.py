@@ -6,20 +6,19 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
 from shared.errors import StartupError
 from shared.model.directory import ModelDirectory
 from shared.settings import Settings
+from shared.vectors import Vectors
 from worker.engine.packed_model import PackedModel, can_pack
 from worker.engine.padded_model import PaddedModel
 from worker.engine.tokenizer import TokenIds, Tokenizer
 
 logger = logging.getLogger(__name__)
 
-Vectors = NDArray[np.float32]
 
 CPU_BATCH_TOKENS = 2_048
 """A CPU gains nothing from larger batches, and a waiting state loses a lot: docs/benchmarks.md has the curve."""

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from arq.connections import ArqRedis
-from numpy.typing import NDArray
 
 from shared.redis.keys import CACHE_PREFIX
-
-Vector = NDArray[np.float32]
+from shared.vectors import Vector
 
 PREFIX = CACHE_PREFIX.encode()
 

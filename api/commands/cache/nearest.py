@@ -6,8 +6,8 @@ from api.commands.cache.entry import Entry
 from api.corpus.repository import DataRepository
 from api.corpus.segment import is_whole, open_artifacts
 from api.corpus.sources import find_sources
-from api.retrieval.access import Accessible
 from api.search.index import Search
+from api.search.premise_set import PremiseSet
 from shared.errors import StartupError
 from shared.model.directory import open_model
 from shared.settings import Settings
@@ -28,6 +28,6 @@ def nearest(entry: Entry, count: int, settings: Settings) -> list[str]:
     if len(entry.vector) != model.dimension or not abs(entry.norm - 1) < 0.01:
         return ["Nearest premises: this is no unit vector of the model."]
     artifacts = open_artifacts(sources.directory)
-    everything = Accessible.of(np.ones(len(artifacts.corpus), np.bool_))
+    everything = PremiseSet.of(np.ones(len(artifacts.corpus), np.bool_))
     (hits,) = artifacts.index.search([Search(entry.vector, everything, count)])
     return [f"{score:.4f}   {artifacts.corpus.names[i]}" for i, score in zip(hits.ids, hits.scores, strict=True)]

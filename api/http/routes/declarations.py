@@ -4,9 +4,8 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from api.http.bodies import body_reference, read_body
+from api.http.bodies import DeclarationsBody, body_reference, parse_declaration_names, read_body
 from api.http.responses import json_response
-from api.retrieval.context import DeclarationsBody, parse_declaration_names
 from api.serving.catalog import Catalog
 from shared.settings import Settings
 

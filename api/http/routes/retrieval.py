@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from api.http.bodies import body_reference, read_body
+from api.http.bodies import BatchBody, Body, RetrieveBody, body_reference, parse_body, read_body
+from api.http.ranked_response import LEAN_CLIENT_LIMIT, is_lean_client, ranked_body
 from api.http.request_record import record_of
-from api.http.responses import LEAN_CLIENT_LIMIT, is_lean_client, json_response, ranked_body
-from api.retrieval.context import INLINE_BYTES, BatchBody, Body, Context, RetrieveBody, parse_body
+from api.http.responses import json_response
+from api.retrieval.context import INLINE_BYTES, Context
 from api.retrieval.retriever import Retrieval
 from api.serving.catalog import Catalog
 from api.telemetry.metrics import Metrics

@@ -4,7 +4,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 
-from api.http.responses import json_response
+from api.http.responses import json_response, names_response
 from api.http.routes.status_report import queue_gauges, system_status
 from api.serving.catalog import Catalog
 from api.telemetry.metrics import Metrics
@@ -22,12 +22,12 @@ def status_routes(settings: Settings, catalog: Catalog, metrics: Metrics, versio
     @router.get("/indexed-premises")
     async def indexed_premises(request: Request) -> Response:
         """Names of all declarations in the data; a position in this array stands for a name in requests."""
-        return catalog.served.premises_body.response(request)
+        return names_response(request, catalog.served.premises_file)
 
     @router.get("/indexed-modules")
     async def indexed_modules(request: Request) -> Response:
         """Names of all modules, sorted; a position in this array stands for a name in requests."""
-        return catalog.served.modules_body.response(request)
+        return names_response(request, catalog.served.modules_file)
 
     @router.get("/health/live")
     async def live() -> Response:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from api.corpus import segment as artifacts
 from api.corpus.declarations_file import Declarations, save_declarations
-from api.corpus.reader import Corpus, build_corpus
+from api.corpus.reader import ReadCorpus, read_corpus
 from api.corpus.segment import artifacts_directory, build, is_whole, open_artifacts
 from shared.commands.redis_server import free_port
 from tests.support.archives import Line, data_files, declaration
@@ -39,7 +39,7 @@ LINES = st.builds(
 )
 
 
-def plain(modules: Mapping[str, list[Line]], corpus: Corpus) -> dict[str, dict[str, object]]:
+def plain(modules: Mapping[str, list[Line]], corpus: ReadCorpus) -> dict[str, dict[str, object]]:
     """The first declaration of every premise's name, files in the order of their names."""
     found: dict[str, dict[str, object]] = {}
     for module in sorted(modules, key=lambda module: f"{module}.jsonl"):
@@ -55,7 +55,7 @@ def plain(modules: Mapping[str, list[Line]], corpus: Corpus) -> dict[str, dict[s
 @given(modules=st.dictionaries(MODULES, st.lists(LINES, max_size=4), min_size=1))
 def test_every_premise_is_read_back_as_the_data_has_it(modules: dict[str, list[Line]]) -> None:
     modules["Always"] = [declaration("always")]
-    corpus = build_corpus(data_files(modules, blacklist=["no"]))
+    corpus = read_corpus(data_files(modules, blacklist=["no"]))
     with TemporaryDirectory() as directory:
         save_declarations(Path(directory), corpus)
         declarations = Declarations.load(Path(directory), corpus.premise_ids)
@@ -75,7 +75,7 @@ def ask(client: httpx.Client, names: list[str]) -> list[dict[str, Any] | None]:
 
 
 def test_the_server_answers_in_the_order_asked_with_null_for_a_name_it_does_not_have(
-    client: httpx.Client, demo_corpus: Corpus
+    client: httpx.Client, demo_corpus: ReadCorpus
 ) -> None:
     names = [*demo_corpus.names, "Lean.Name", "no such name", ""]
     random.Random(1).shuffle(names)
@@ -104,7 +104,7 @@ def test_as_many_names_as_premises_in_an_answer_and_no_more(client: httpx.Client
 
 
 def test_a_build_of_another_format_is_not_read(
-    tmp_path: Path, demo_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, demo_corpus: ReadCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made_from = {"archive": "a"}
     rows = np.eye(len(demo_corpus), 8, dtype=np.float32) + 0.1

@@ -9,22 +9,20 @@ import httpx
 import numpy as np
 import pytest
 from filelock import FileLock
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from api.corpus.embeddings import SAMPLED_ROWS, WINDOW, compute, computed_path, stored_embeddings
-from api.corpus.reader import Corpus, build_corpus
+from api.corpus.reader import ReadCorpus, read_corpus
 from shared.commands.demo_run import demo_environment
 from shared.errors import StartupError
 from shared.model.directory import ModelDirectory
+from shared.vectors import Vectors
 from tests.support.archives import data_files, declaration, demo_files, pack
 from tests.support.queue_system import DIMENSION, Work, embedder, vector_of, worker
 from tests.support.roles import api_process, refusal, worker_process
 from tests.support.servers import RedisServer, redis_server, role_env, wait_for
 
-Vectors = NDArray[np.float32]
-
-THREE = build_corpus(data_files({"A": [declaration(name) for name in "abc"]}))
+THREE = read_corpus(data_files({"A": [declaration(name) for name in "abc"]}))
 UNIT_ROWS = np.eye(3, 4, dtype=np.float32)
 
 
@@ -110,7 +108,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 def test_how_far_computing_is_gets_told(redis_instance: RedisServer, tmp_path: Path) -> None:
     names = [f"n{i}" for i in range(WINDOW + 10)]
-    corpus = build_corpus(data_files({"A": [declaration(name) for name in names]}))
+    corpus = read_corpus(data_files({"A": [declaration(name) for name in names]}))
     told: list[str] = []
 
     async def computed() -> None:
@@ -176,12 +174,12 @@ def backstage(running_backstage: Backstage) -> Backstage:
 
 
 @pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    return build_corpus(demo_files(MODULES))
+def corpus() -> ReadCorpus:
+    return read_corpus(demo_files(MODULES))
 
 
 @pytest.fixture(scope="module")
-def oracle(corpus: Corpus) -> Vectors:
+def oracle(corpus: ReadCorpus) -> Vectors:
     """The rows as sentence-transformers makes them."""
     model = SentenceTransformer(demo_environment()["MODEL_ID"], device="cpu")
     rows: Vectors = model.encode(corpus.texts, normalize_embeddings=True, show_progress_bar=False)
@@ -229,7 +227,7 @@ def test_rows_shifted_by_one_are_never_served(
 
 
 def test_missing_rows_are_computed_once_and_match_sentence_transformers(
-    backstage: Backstage, repository: Path, tmp_path: Path, corpus: Corpus, oracle: Vectors
+    backstage: Backstage, repository: Path, tmp_path: Path, corpus: ReadCorpus, oracle: Vectors
 ) -> None:
     env = backstage.env_over(repository, tmp_path / "data")
     with api_process(env, backstage.log) as (_, base_url):
@@ -246,7 +244,7 @@ def test_missing_rows_are_computed_once_and_match_sentence_transformers(
 
 
 def test_a_process_that_waits_for_another_ones_rows_stops_when_told(
-    backstage: Backstage, repository: Path, tmp_path: Path, corpus: Corpus, model: ModelDirectory
+    backstage: Backstage, repository: Path, tmp_path: Path, corpus: ReadCorpus, model: ModelDirectory
 ) -> None:
     rows = computed_path(corpus, model, tmp_path / "data")
     rows.parent.mkdir(parents=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.corpus.declaration import Declaration
-from api.corpus.reader import Corpus, build_corpus
+from api.corpus.reader import ReadCorpus, read_corpus
 from api.corpus.repository import read_archive
 from shared.errors import StartupError
 from tests.support.archives import DEMO_DATA, Line, data_files, declaration, jsonl, pack
@@ -20,15 +20,15 @@ TOOLING = [
 ]
 # fmt: on
 
-Build = Callable[..., Corpus]
+Build = Callable[..., ReadCorpus]
 
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
     """Pack modules into an archive and read it as the server does."""
 
-    def corpus_of(modules: Mapping[str, Iterable[Line]], blacklist: Iterable[str] = ()) -> Corpus:
-        return build_corpus(read_archive(pack(tmp_path / "premises.tar.gz", data_files(modules, blacklist))))
+    def corpus_of(modules: Mapping[str, Iterable[Line]], blacklist: Iterable[str] = ()) -> ReadCorpus:
+        return read_corpus(read_archive(pack(tmp_path / "premises.tar.gz", data_files(modules, blacklist))))
 
     return corpus_of
 
@@ -122,7 +122,7 @@ def test_the_order_of_files_in_the_archive_does_not_matter(build: Build, tmp_pat
     modules = {"A": [declaration("a")], "B": [declaration("b")], "A.B": [declaration("ab")]}
     files = data_files(modules)
     backwards = pack(tmp_path / "backwards.tar.gz", dict(reversed(files.items())))
-    assert build_corpus(read_archive(backwards)).names == build(modules).names
+    assert read_corpus(read_archive(backwards)).names == build(modules).names
 
 
 def test_what_the_data_does_not_say_about_the_module_system_is_false(build: Build) -> None:
@@ -155,14 +155,14 @@ def test_fields_that_newer_data_may_add_are_ignored(build: Build) -> None:
 def test_windows_line_ends_and_blank_lines_are_fine() -> None:
     files = data_files({"A": [declaration("a"), declaration("b")]})
     spaced = {name: b"\n" + content.replace(b"\n", b"\r\n\r\n  \n") for name, content in files.items()}
-    corpus = build_corpus(spaced)
+    corpus = read_corpus(spaced)
     assert corpus.names == ["a", "b"]
     assert corpus.revision == "v-test"
 
 
 def test_the_last_line_needs_no_line_end() -> None:
     files = data_files({"A": [declaration("a"), declaration("b")]})
-    assert build_corpus({name: content.rstrip() for name, content in files.items()}).names == ["a", "b"]
+    assert read_corpus({name: content.rstrip() for name, content in files.items()}).names == ["a", "b"]
 
 
 GOOD = jsonl([declaration("good")])
@@ -214,14 +214,14 @@ def test_a_fault_in_the_data_is_one_sentence_with_file_and_line(file: str, conte
     else:
         files[file] = content
     with pytest.raises(StartupError, match=names) as refusal:
-        build_corpus(files)
+        read_corpus(files)
     sentence = str(refusal.value)
     assert sentence.endswith(".")
     assert "\n" not in sentence
     assert len(sentence) < 300
 
 
-def test_the_demo_corpus_is_large_enough_to_be_interesting(demo_corpus: Corpus) -> None:
+def test_the_demo_corpus_is_large_enough_to_be_interesting(demo_corpus: ReadCorpus) -> None:
     assert len(demo_corpus) >= 400
 
 

@@ -13,10 +13,11 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from api.corpus.reader import Corpus
+from api.corpus.corpus import Corpus
+from api.corpus.reader import ReadCorpus
 from api.corpus.segment import artifacts_directory, build, is_whole, open_artifacts
-from api.retrieval.access import Accessible
 from api.search.index import PremiseIndex, Search
+from api.search.premise_set import PremiseSet
 from shared.commands.redis_server import free_port
 from tests.support.servers import Stack, redis_server, running, wait_for, wait_until_ready
 
@@ -25,29 +26,29 @@ SAMPLE = {0: "text of 0"}
 
 
 @pytest.fixture(scope="module")
-def rows(demo_corpus: Corpus) -> NDArray[np.float32]:
+def rows(demo_corpus: ReadCorpus) -> NDArray[np.float32]:
     rows = np.random.default_rng(1).standard_normal((len(demo_corpus), 32)).astype(np.float32)
     unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
 
 
 @pytest.fixture
-def built(tmp_path: Path, demo_corpus: Corpus, rows: NDArray[np.float32]) -> Path:
+def built(tmp_path: Path, demo_corpus: ReadCorpus, rows: NDArray[np.float32]) -> Path:
     directory = artifacts_directory(tmp_path, MADE_FROM)
     build(directory, MADE_FROM, demo_corpus, rows, SAMPLE)
     return directory
 
 
-def test_what_is_read_back_is_what_was_built(built: Path, demo_corpus: Corpus, rows: NDArray[np.float32]) -> None:
+def test_what_is_read_back_is_what_was_built(built: Path, demo_corpus: ReadCorpus, rows: NDArray[np.float32]) -> None:
     artifacts = open_artifacts(built)
-    corpus = artifacts.corpus
+    corpus, read = artifacts.corpus, Corpus.of(demo_corpus)
     for name in ("revision", "module_names", "wire_names", "names", "module_ids", "premise_ids"):
-        assert getattr(corpus, name) == getattr(demo_corpus, name)
+        assert getattr(corpus, name) == getattr(read, name)
     for name in ("wire_premise", "module_start", "module_stop", "needs_import_all"):
         np.testing.assert_array_equal(getattr(corpus, name), getattr(demo_corpus, name))
     assert artifacts.sample == SAMPLE
-    assert json.loads(artifacts.premises_body.plain) == demo_corpus.wire_names
-    everything = Accessible.of(np.ones(len(rows), np.bool_))
+    assert json.loads(artifacts.premises_file.plain) == demo_corpus.wire_names
+    everything = PremiseSet.of(np.ones(len(rows), np.bool_))
     for state in rows[:5]:
         search = Search(state, everything, 40)
         (mapped,), (fresh,) = (index.search([search]) for index in (artifacts.index, PremiseIndex.of(rows)))
@@ -76,7 +77,7 @@ def test_a_damaged_build_is_not_whole(built: Path, name: str, fault: str) -> Non
 
 
 def test_a_build_that_was_interrupted_is_made_again(
-    built: Path, demo_corpus: Corpus, rows: NDArray[np.float32]
+    built: Path, demo_corpus: ReadCorpus, rows: NDArray[np.float32]
 ) -> None:
     (built / "flat.faiss").write_bytes(b"half")
     partial = built.with_suffix(".partial")

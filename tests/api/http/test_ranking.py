@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from api.corpus.reader import Corpus
+from api.corpus.reader import ReadCorpus
 from shared.settings import Settings
 from tests.support.lean_client import ALL, GOAL, LEAN_AGENT, names, new_premise, ranked, retrieve
 from tests.support.servers import Stack
@@ -35,7 +35,7 @@ def true_scores(truth: SentenceTransformer, state: str, texts: list[str]) -> NDA
 
 @pytest.mark.parametrize("state", STATES)
 def test_scores_are_inner_products_of_sentence_transformers_embeddings(
-    client: httpx.Client, truth: SentenceTransformer, demo_corpus: Corpus, state: str
+    client: httpx.Client, truth: SentenceTransformer, demo_corpus: ReadCorpus, state: str
 ) -> None:
     new = [new_premise(f"new{i}", decl) for i, decl in enumerate(["", "def f : Nat", GOAL, "∀ ε > 0, ε = ε"])]
     scored = dict(ranked(client, state=state, imported_modules=["Init.Data.Prod"], new_premises=new))
@@ -47,7 +47,7 @@ def test_scores_are_inner_products_of_sentence_transformers_embeddings(
 
 
 def test_the_whole_order_is_score_then_indexed_before_new_then_position(
-    client: httpx.Client, demo_corpus: Corpus
+    client: httpx.Client, demo_corpus: ReadCorpus
 ) -> None:
     texts = dict(zip(demo_corpus.names, demo_corpus.texts, strict=True))
     copied = ["Nat.add_comm", "Nat.add_assoc", "Nat.add_comm", "Prod.swap", "Prod.swap", "Prod.swap"]
@@ -58,7 +58,9 @@ def test_the_whole_order_is_score_then_indexed_before_new_then_position(
     assert hits == sorted(hits, key=lambda hit: (-hit[1], place[hit[0]]))
 
 
-def test_a_new_premise_with_the_text_of_an_indexed_one_ties_with_it(client: httpx.Client, demo_corpus: Corpus) -> None:
+def test_a_new_premise_with_the_text_of_an_indexed_one_ties_with_it(
+    client: httpx.Client, demo_corpus: ReadCorpus
+) -> None:
     for name in names(client, k=40):
         text = demo_corpus.texts[demo_corpus.premise_ids[name]]
         hits = ranked(client, local_premises=[name], new_premises=[new_premise("a copy", text)])

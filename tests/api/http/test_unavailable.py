@@ -13,14 +13,17 @@ import httpx
 import numpy as np
 import pytest
 
-from api.corpus.reader import Corpus
+from api.corpus.corpus import Corpus
+from api.corpus.reader import ReadCorpus
 from api.embedding.embedder import Embedder
 from api.embedding.queue import EmbeddingQueue
-from api.retrieval.access import Accessible, AccessibleSets
-from api.retrieval.context import Context, RetrieveBody, parse_body
+from api.http.bodies import RetrieveBody, parse_body
+from api.retrieval.access import AccessibleSets
+from api.retrieval.context import Context
 from api.retrieval.new_premises import NewPremiseLists
 from api.retrieval.retriever import Retriever
 from api.search.index import PremiseIndex
+from api.search.premise_set import PremiseSet
 from api.search.threads import SearchThreads
 from api.telemetry.metrics import Metrics
 from api.telemetry.stages import Stages
@@ -111,19 +114,20 @@ def test_a_request_whose_deadline_passed_says_so(served: Stack, tmp_path: Path) 
         assert ask(client) > max(first, joined)
 
 
-def test_the_deadline_is_that_of_everything_a_request_needs(demo_corpus: Corpus) -> None:
+def test_the_deadline_is_that_of_everything_a_request_needs(demo_corpus: ReadCorpus) -> None:
     class Never(AccessibleSets):
-        async def of(self, _context: Context) -> Accessible:
+        async def of(self, _context: Context) -> PremiseSet:
             await asyncio.Event().wait()
             raise AssertionError
 
     async def asked() -> None:
         # With k = 0 and no new premises nothing is embedded, so no queue is needed.
-        index = PremiseIndex.of(np.eye(len(demo_corpus), 8, dtype=np.float32))
+        corpus = Corpus.of(demo_corpus)
+        index = PremiseIndex.of(np.eye(len(corpus), 8, dtype=np.float32))
         embedder = Embedder(cast(EmbeddingQueue, None), cast(EmbeddingCache, None),
                             dimension=8, near_entries=1, chunk_tokens=1)  # fmt: skip
-        lists = NewPremiseLists(demo_corpus, embedder, 1, Metrics())
-        retriever = Retriever(demo_corpus, embedder, Never(demo_corpus), lists, SearchThreads(index), max_k=8)
+        lists = NewPremiseLists(corpus, embedder, 1, Metrics())
+        retriever = Retriever(corpus, embedder, Never(corpus), lists, SearchThreads(index), max_k=8)
         _, context = parse_body(b'{"state": "", "k": 0}', RetrieveBody)
         with pytest.raises(DeadlinePassed):
             await retriever.retrieve([""], context, Stages(), timeout_s=0.05)

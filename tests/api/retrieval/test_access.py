@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from api.corpus.reader import MODULE_COMPONENTS, NAME_COMPONENTS, Corpus, build_corpus
+from api.corpus.corpus import Corpus
+from api.corpus.reader import MODULE_COMPONENTS, NAME_COMPONENTS, read_corpus
+from api.http.bodies import RetrieveBody, parse_body
 from api.retrieval.access import accessible_premises, visible_premises
-from api.retrieval.context import RetrieveBody, parse_body, read_names
 
 MODULES = ("A", "A.B", "A.b", "B", "B.Lemmas", "Lean.Meta", "X.Tactic.Y", "Z")
 NAMES = ("p", "q", "r", "p.q", "Lean.x", "a.Qq", "black", "Leaner")
@@ -139,7 +140,7 @@ def ids(mask: NDArray[np.bool_]) -> set[int]:
 
 
 def corpus_and_model(data: Data) -> tuple[Corpus, SlowModel]:
-    return build_corpus(data.files()), SlowModel(data)
+    return Corpus.of(read_corpus(data.files())), SlowModel(data)
 
 
 @settings(UNHURRIED, max_examples=100)
@@ -159,7 +160,7 @@ def test_accessible_is_the_union_of_modules_and_local_premises_or_all(
     corpus, model = corpus_and_model(data)
     fields = {"state": "", "k": 1, "imported_modules": imported, "local_premises": local}
     context = parse_body(json.dumps(fields).encode(), RetrieveBody)[1]
-    mask = accessible_premises(corpus, read_names(context.imported_modules), read_names(context.local_premises))
+    mask = accessible_premises(corpus, context.imported_modules.read(), context.local_premises.read())
     assert ids(mask) == model.accessible(imported, local)
 
 
@@ -171,13 +172,13 @@ def test_visible_is_what_is_theorem_or_exposed_or_imported_all_or_outside_the_mo
     corpus, model = corpus_and_model(data)
     fields = {"state": "", "k": 1, "imported_all_modules": imported_all}
     context = parse_body(json.dumps(fields).encode(), RetrieveBody)[1]
-    assert ids(visible_premises(corpus, read_names(context.imported_all_modules))) == model.visible(imported_all)
+    assert ids(visible_premises(corpus, context.imported_all_modules.read())) == model.visible(imported_all)
 
 
 @settings(UNHURRIED, max_examples=100)
 @given(corpora())
 def test_a_position_is_the_name_at_that_position(data: Data) -> None:
-    corpus = build_corpus(data.files())
+    corpus = Corpus.of(read_corpus(data.files()))
     for position, name in enumerate(corpus.wire_names):
         assert ids(accessible_premises(corpus, None, [position])) == ids(accessible_premises(corpus, None, [name]))
     for position, name in enumerate(corpus.module_names):

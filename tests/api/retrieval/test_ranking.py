@@ -8,12 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from api.retrieval.access import Accessible
 from api.retrieval.ranking import merge, new_premise_scores
 from api.search.index import Hits, PremiseIndex, Search
-
-Vector = NDArray[np.float32]
-Vectors = NDArray[np.float32]
+from api.search.premise_set import PremiseSet
+from shared.vectors import Vector, Vectors
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no reason to fail."""
@@ -56,7 +54,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def ranked(case: Case) -> list[tuple[str, float]]:
-    (hits,) = PremiseIndex.of(case.indexed).search([Search(case.state, Accessible.of(case.accessible), case.k)])
+    (hits,) = PremiseIndex.of(case.indexed).search([Search(case.state, PremiseSet.of(case.accessible), case.k)])
     answer = merge(hits, case.names, new_premise_scores(case.state, case.new), case.new_names, case.k)
     return [(name, float(score)) for name, score in answer]
 
@@ -84,7 +82,7 @@ def test_search_and_merge_are_a_sort_by_score_then_indexed_before_new_then_posit
 @settings(UNHURRIED, max_examples=100)
 @given(cases())
 def test_search_finds_the_best_accessible_premises_and_no_others(case: Case) -> None:
-    (hits,) = PremiseIndex.of(case.indexed).search([Search(case.state, Accessible.of(case.accessible), case.k)])
+    (hits,) = PremiseIndex.of(case.indexed).search([Search(case.state, PremiseSet.of(case.accessible), case.k)])
     scores = {i: inner_product(case.state, case.indexed[i]) for i in np.flatnonzero(case.accessible).tolist()}
     expected = sorted(scores, key=lambda i: (-scores[i], i))[: case.k]
     assert hits.ids.tolist() == expected
@@ -109,10 +107,10 @@ def test_a_vector_scores_the_same_to_the_last_bit_indexed_and_new_alone_and_in_c
     new = new_premise_scores(state, rows)
     index = PremiseIndex.of(rows)
     for k in (5, 150, 600):
-        (hits,) = index.search([Search(state, Accessible.of(np.ones(600, np.bool_)), k)])
+        (hits,) = index.search([Search(state, PremiseSet.of(np.ones(600, np.bool_)), k)])
         assert hits.scores.tolist() == new[hits.ids].tolist()
     some = rng.random(600) < 0.02
-    (hits,) = index.search([Search(state, Accessible.of(some), 600)])
+    (hits,) = index.search([Search(state, PremiseSet.of(some), 600)])
     assert hits.scores.tolist() == new[hits.ids].tolist()
     assert [new_premise_scores(state, rows[i : i + 1])[0] for i in range(50)] == new[:50].tolist()
 
@@ -122,7 +120,7 @@ def test_equal_scores_at_the_edge_of_k_go_to_the_first_premises() -> None:
     rows[:, 0] = 0.5
     rows[700, 0] = 1
     (hits,) = PremiseIndex.of(rows).search(
-        [Search(np.array([1, 0, 0, 0], np.float32), Accessible.of(np.ones(1000, np.bool_)), 4)]
+        [Search(np.array([1, 0, 0, 0], np.float32), PremiseSet.of(np.ones(1000, np.bool_)), 4)]
     )
     assert hits.ids.tolist() == [700, 0, 1, 2]
 
@@ -130,7 +128,7 @@ def test_equal_scores_at_the_edge_of_k_go_to_the_first_premises() -> None:
 def test_nothing_accessible_and_nothing_new_is_an_empty_answer() -> None:
     state = np.ones(4, np.float32)
     (hits,) = PremiseIndex.of(np.ones((3, 4), np.float32)).search(
-        [Search(state, Accessible.of(np.zeros(3, np.bool_)), 5)]
+        [Search(state, PremiseSet.of(np.zeros(3, np.bool_)), 5)]
     )
     assert len(hits.ids) == 0
     assert merge(hits, ["a", "b", "c"], new_premise_scores(state, np.empty((0, 4), np.float32)), [], 5) == []

@@ -8,15 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from api.corpus.reader import Corpus
-from api.retrieval.access import Accessible
+from api.corpus.reader import ReadCorpus
 from api.search.index import LEAST_CANDIDATES, Hits, PremiseIndex, Search, inner_products
+from api.search.premise_set import PremiseSet
 from api.search.quantised_index import BLOCK
 from shared.model.directory import ModelDirectory
 from shared.settings import Settings
+from shared.vectors import Vectors
 from worker.engine.encoder import TorchEncoder
-
-Vectors = NDArray[np.float32]
 
 COUNT, DIMENSION = 20_000, 32  # several blocks, the last one shorter
 
@@ -98,13 +97,13 @@ def test_bitwise_equal_to_scoring_everything(
     # Premises of one module stand together: whole blocks are then not accessible.
     module = np.arange(COUNT) // 500 if by_module else np.arange(COUNT)
     masks = [(rng.random(COUNT) < share)[module] for share in shares]
-    searches = [Search(state, Accessible.of(mask), k) for state, mask in zip(states, masks, strict=True)]
+    searches = [Search(state, PremiseSet.of(mask), k) for state, mask in zip(states, masks, strict=True)]
     for hits, state, mask in zip(indices[name].search(searches), states, masks, strict=True):
         assert bytes_of(hits) == obvious(state, rows, mask, k)
 
 
 @pytest.fixture(scope="module")
-def embeddings(demo_corpus: Corpus, model: ModelDirectory, demo_settings: Settings) -> Vectors:
+def embeddings(demo_corpus: ReadCorpus, model: ModelDirectory, demo_settings: Settings) -> Vectors:
     encoder = TorchEncoder(model, demo_settings)
     return encoder.embed(encoder.tokenize([text[:200] for text in demo_corpus.texts[::2]]))
 
@@ -118,13 +117,13 @@ def test_bitwise_equal_on_embeddings_of_real_text(embeddings: Vectors, k: int) -
     index = PremiseIndex.of(many)
     mask = rng.random(len(many)) < 0.9
     for state in rows[:20]:
-        (hits,) = index.search([Search(state, Accessible.of(mask), k)])
+        (hits,) = index.search([Search(state, PremiseSet.of(mask), k)])
         assert bytes_of(hits) == obvious(state, many, mask, k)
 
 
 def test_the_scan_proves_where_scores_spread_and_blocks_are_read_where_they_do_not() -> None:
     loose, tight = PremiseIndex.of(DATA["loose"]), PremiseIndex.of(DATA["nearly equal"])
-    everything = Accessible.of(np.ones(COUNT, np.bool_))
+    everything = PremiseSet.of(np.ones(COUNT, np.bool_))
     for i in range(20):
         (proven,) = loose.search([Search(DATA["loose"][i], everything, 4)])
         (read_again,) = tight.search([Search(DATA["nearly equal"][i], everything, 4)])
@@ -137,7 +136,7 @@ def test_every_size_of_a_block(indices: dict[str, PremiseIndex], count: int) -> 
     mask = np.zeros(COUNT, np.bool_)
     mask[BLOCK : BLOCK + count] = True
     rows = DATA["clustered"]
-    (hits,) = indices["clustered"].search([Search(rows[0], Accessible.of(mask), 16)])
+    (hits,) = indices["clustered"].search([Search(rows[0], PremiseSet.of(mask), 16)])
     assert bytes_of(hits) == obvious(rows[0], rows, mask, 16)
 
 
@@ -146,7 +145,7 @@ def test_every_size_of_a_block(indices: dict[str, PremiseIndex], count: int) -> 
 def test_leaving_ids_out_leaves_out_just_those(members: list[int], left_out: list[int]) -> None:
     mask = np.zeros(100, np.bool_)
     mask[members] = True
-    whole = Accessible.of(mask)
+    whole = PremiseSet.of(mask)
     rest = whole.without(np.array(left_out, np.int64))
     assert set(rest.ids(range(100)).tolist()) == set(members) - set(left_out)
     assert rest.count == len(set(members) - set(left_out))

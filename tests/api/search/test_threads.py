@@ -8,8 +8,8 @@ import faiss
 import numpy as np
 import pytest
 
-from api.retrieval.access import Accessible
 from api.search.index import Hits, PremiseIndex, Search
+from api.search.premise_set import PremiseSet
 from api.search.quantised_index import QuantisedIndex, quantise
 from api.search.threads import TOGETHER, WAITING_PER_THREAD, SearchThreads
 from shared.errors import Overloaded
@@ -17,7 +17,7 @@ from shared.errors import Overloaded
 pytestmark = pytest.mark.anyio
 
 ROWS = np.eye(64, dtype=np.float32)
-EVERYTHING = Accessible.of(np.ones(64, np.bool_))
+EVERYTHING = PremiseSet.of(np.ones(64, np.bool_))
 
 
 class HeldIndex(PremiseIndex):

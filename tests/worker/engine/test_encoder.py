@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from api.corpus.reader import Corpus
+from api.corpus.reader import ReadCorpus
 from shared.model.directory import ModelDirectory
 from shared.settings import Settings
 from worker.engine.encoder import TorchEncoder, compute_dtype
@@ -67,7 +67,7 @@ def test_parity_with_sentence_transformers(encoder: TorchEncoder, truth: Sentenc
     assert np.einsum("ij,ij->i", ours, theirs).min() >= LEAST_COSINE
 
 
-def test_parity_on_the_demo_corpus(encoder: TorchEncoder, truth: SentenceTransformer, demo_corpus: Corpus) -> None:
+def test_parity_on_the_demo_corpus(encoder: TorchEncoder, truth: SentenceTransformer, demo_corpus: ReadCorpus) -> None:
     texts = demo_corpus.texts[::7]
     ours = np.concatenate([embed(encoder, texts[i : i + 32]) for i in range(0, len(texts), 32)])
     theirs = truth.encode(texts, normalize_embeddings=True)

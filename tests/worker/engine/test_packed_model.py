@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
-from api.corpus.reader import Corpus
+from api.corpus.reader import ReadCorpus
 from shared.errors import TextFailed
 from shared.model.directory import ModelDirectory, Pooling
 from shared.settings import Settings
@@ -37,7 +37,7 @@ POISON = "poison"
 
 
 @pytest.fixture(scope="module")
-def roberta(tmp_path_factory: pytest.TempPathFactory, demo_corpus: Corpus) -> ModelDirectory:
+def roberta(tmp_path_factory: pytest.TempPathFactory, demo_corpus: ReadCorpus) -> ModelDirectory:
     """The default model's architecture."""
     return opened(write_roberta(tmp_path_factory.mktemp("roberta"), demo_corpus.texts))
 
