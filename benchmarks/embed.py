@@ -24,8 +24,8 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
+from api.corpus.archive import read_archive
 from api.corpus.reader import read_corpus
-from api.corpus.repository import read_archive
 from benchmarks.onnx_peer import OnnxPeer
 from shared.commands.demo_run import demo_environment
 from shared.model.directory import ModelDirectory, open_model

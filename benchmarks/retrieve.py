@@ -25,8 +25,8 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
+from api.corpus.archive import read_archive
 from api.corpus.reader import ReadCorpus, read_corpus
-from api.corpus.repository import read_archive
 from benchmarks.synthetic import TextVectors, synthetic_system
 from shared.vectors import Vectors
 from tests.support.report import p50_p99, print_machine, table

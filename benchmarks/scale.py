@@ -16,8 +16,8 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
+from api.corpus.archive import read_archive
 from api.corpus.reader import read_corpus
-from api.corpus.repository import read_archive
 from api.embedding.embedder import Embedder
 from api.embedding.queue import EmbeddingQueue, estimated_tokens
 from benchmarks.simulated_device import TOKENS_PER_S

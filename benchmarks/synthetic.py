@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
+from api.corpus.archive import read_archive
 from api.corpus.reader import read_corpus
-from api.corpus.repository import read_archive
 from shared.commands.demo_run import demo_environment
 from shared.commands.redis_server import free_port
 from shared.model.directory import open_model

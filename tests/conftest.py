@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.corpus.archive import read_archive
 from api.corpus.reader import ReadCorpus, read_corpus
-from api.corpus.repository import read_archive
 from shared.commands.demo_run import demo_environment
 from shared.model.directory import ModelDirectory, open_model
 from shared.settings import Settings

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from redis.exceptions import RedisError
 
+from api.corpus.archive import read_archive
 from api.corpus.embeddings import computed_path, sample_of, stored_embeddings, verify
 from api.corpus.reader import read_corpus
-from api.corpus.repository import ARCHIVE, DataRepository, read_archive
+from api.corpus.repository import ARCHIVE, DataRepository
 from api.corpus.segment import is_whole, open_artifacts
 from api.corpus.sources import Sources, find_sources
 from api.embedding.backend import own_embedder

@@ -10,11 +10,12 @@ from arq.connections import ArqRedis
 from filelock import AsyncFileLock
 from redis.exceptions import RedisError
 
+from api.corpus.archive import read_archive
 from api.corpus.declarations_file import Declarations
 from api.corpus.embeddings import compute, computed_path, sample_of, stored_embeddings, verify
 from api.corpus.names_file import NamesFile
 from api.corpus.reader import read_corpus
-from api.corpus.repository import DataRepository, read_archive
+from api.corpus.repository import DataRepository
 from api.corpus.segment import Artifacts, build, is_whole, open_artifacts
 from api.corpus.sources import Sources, find_sources
 from api.embedding.embedder import Embedder

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from api.corpus.archive import read_archive
 from api.corpus.reader import read_corpus
-from api.corpus.repository import read_archive
 from shared.commands.demo_run import demo_environment
 from shared.model.text import text_digest
 from shared.vectors import Vectors

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from api.corpus.repository import read_archive
+from api.corpus.archive import read_archive
 from shared.commands.demo_run import demo_environment
 
 Line = Mapping[str, object]

@@ -24,9 +24,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from api.corpus.archive import read_archive
 from api.corpus.embeddings import stored_embeddings
 from api.corpus.reader import read_corpus
-from api.corpus.repository import read_archive
 from api.http.bodies import BatchBody, RetrieveBody, parse_body
 from api.retrieval.context import Context
 from shared.errors import BadInput, StartupError
@@ -402,7 +402,7 @@ def test_a_file_that_ends_before_it_begins_does_not_hang_the_start(tmp_path: Pat
     path = tmp_path / "premises.tar.gz"
     path.write_bytes(gzip.compress(tar_of(REVISION, (b"again", b"", size_of(-512)))))
     program = (
-        "import sys, pathlib; from api.corpus.repository import read_archive; read_archive(pathlib.Path(sys.argv[1]))"
+        "import sys, pathlib; from api.corpus.archive import read_archive; read_archive(pathlib.Path(sys.argv[1]))"
     )
     ended = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=10)
     assert "StartupError" in ended.stderr

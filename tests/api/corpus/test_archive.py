@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.corpus.repository import read_archive
+from api.corpus.archive import read_archive
 from shared.errors import StartupError
 from tests.support.archives import DEMO_DATA, pack
 

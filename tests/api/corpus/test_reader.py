@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from api.corpus.archive import read_archive
 from api.corpus.declaration import Declaration
 from api.corpus.reader import ReadCorpus, read_corpus
-from api.corpus.repository import read_archive
 from shared.errors import StartupError
 from tests.support.archives import DEMO_DATA, Line, data_files, declaration, jsonl, pack
 
