@@ -10,25 +10,32 @@ from fastapi import FastAPI, Request, Response
 from opentelemetry.trace import Tracer
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
+from api.embedding.backend import Backends, EmbeddingLimits
 from api.http.api_key import KeyRequired
 from api.http.bodies import describe_bodies
-from api.http.release_prefix import NormalPath
+from api.http.rate_limit import RateLimit
+from api.http.release_prefix import ReleasePrefix, no_such_route
 from api.http.request_observer import Observed
 from api.http.request_record import HEADER, record_of
 from api.http.responses import error_body
 from api.http.routes.declarations import declaration_routes
 from api.http.routes.page import page_routes
 from api.http.routes.retrieval import retrieval_routes
-from api.http.routes.status import status_routes
+from api.http.routes.status import names_routes, status_routes
 from api.serving.catalog import Catalog
+from api.serving.loader import Loader
+from api.serving.release import ReleaseSpec
 from api.telemetry.metrics import Metrics
 from shared.errors import Overloaded, PremiseServerError
+from shared.redis.connections import Connections
 from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 HOLD_S = 0.05
+"""Between two looks whether connections may be accepted."""
 
 
 def create_app(
@@ -38,9 +45,13 @@ def create_app(
 
     `on_failure` hears of an error that keeps it from ever being ready; as long as it is not ready and `hold()`, no
     connection is accepted.
+
+    Raises:
+        StartupError: a Redis URL cannot be parsed.
     """
     metrics = Metrics()
-    catalog = Catalog(settings, metrics)
+    redis = Connections.of(settings.redis_url, settings.cache_url)
+    catalog = Catalog(loader(settings, redis, metrics).load)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -52,10 +63,11 @@ def create_app(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await catalog.close()
+        await redis.close()
 
     async def load() -> None:
         try:
-            await catalog.load()
+            await catalog.add(ReleaseSpec.of(settings))
         except PremiseServerError as error:
             on_failure(error)
         except Exception:
@@ -71,10 +83,34 @@ def create_app(
         redoc_url=None,
     )
     # What is added last comes first.
-    app.add_middleware(NormalPath, revisions=lambda: {settings.data_revision, catalog.revision} - {""})
+    app.add_middleware(ReleasePrefix, catalog=catalog)
     if key := settings.api_key.get_secret_value():
         app.add_middleware(KeyRequired, key=key)
     app.add_middleware(Observed, metrics=metrics, tracer=tracer)
+    add_error_answers(app, metrics, catalog)
+    app.include_router(retrieval_routes(settings, RateLimit(redis.queue, settings.rate_limit), metrics))
+    app.include_router(names_routes(settings.max_new_premises))
+    app.include_router(status_routes(metrics, app.version))
+    app.include_router(declaration_routes(settings))
+    app.include_router(page_routes())
+    describe_bodies(app)
+    return app
+
+
+def loader(settings: Settings, redis: Connections, metrics: Metrics) -> Loader:
+    """The loader of this process's releases."""
+    return Loader(
+        redis=redis,
+        backends=Backends(redis, EmbeddingLimits.of(settings), metrics),
+        metrics=metrics,
+        data_dir=settings.data_dir,
+        max_k=settings.max_k,
+        max_new_premises=settings.max_new_premises,
+    )
+
+
+def add_error_answers(app: FastAPI, metrics: Metrics, catalog: Catalog) -> None:
+    """Answer every error with one sentence as JSON."""
 
     async def known_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, PremiseServerError)
@@ -84,27 +120,21 @@ def create_app(
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else {}
         return Response(error_body(str(error)), error.status, headers, media_type="application/json")
 
+    async def routing_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        sentence = error.detail
+        if error.status_code == 404:
+            routes = [route.path for route in app.routes if isinstance(route, Route)]
+            sentence = no_such_route(request.scope["path"], routes, catalog.known())
+        elif error.status_code == 405:
+            sentence = "This route does not answer that method."
+        record_of(request).detail = sentence
+        return Response(error_body(sentence), error.status_code, error.headers, media_type="application/json")
+
     app.add_exception_handler(PremiseServerError, known_error)
-    app.add_exception_handler(HTTPException, _routing_error)
+    app.add_exception_handler(HTTPException, routing_error)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _fault)
-
-    app.include_router(retrieval_routes(settings, catalog, metrics))
-    app.include_router(status_routes(settings, catalog, metrics, app.version))
-    app.include_router(declaration_routes(settings, catalog))
-    app.include_router(page_routes())
-    describe_bodies(app)
-    return app
-
-
-async def _routing_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    sentence = {
-        404: "There is no such route here, or the data revision in the path is not served.",
-        405: "This route does not answer that method.",
-    }.get(error.status_code, error.detail)
-    record_of(request).detail = sentence
-    return Response(error_body(sentence), error.status_code, error.headers, media_type="application/json")
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

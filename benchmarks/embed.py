@@ -29,6 +29,7 @@ from api.corpus.reader import read_corpus
 from benchmarks.onnx_peer import OnnxPeer
 from shared.commands.demo_run import demo_environment
 from shared.model.directory import ModelDirectory, open_model
+from shared.model.spec import ModelSpec
 from shared.settings import Settings
 from shared.vectors import Vectors
 from tests.support.models import opened, write_roberta
@@ -90,7 +91,7 @@ def sample(count: int, settings: Settings) -> list[str]:
 def small_or_default(name: str, folder: Path, settings: Settings) -> ModelDirectory:
     """The real small model, or the default model's architecture with random weights and a tokenizer of its own."""
     if name == "small":
-        return open_model(settings, weights=True)
+        return open_model(ModelSpec.of(settings), settings.data_dir, weights=True)
     texts = read_corpus(read_archive(Path(settings.data_repo) / "premises.tar.gz")).texts
     return opened(write_roberta(folder / "default", texts))
 

@@ -23,6 +23,7 @@ from api.embedding.queue import EmbeddingQueue, estimated_tokens
 from benchmarks.simulated_device import TOKENS_PER_S
 from shared.commands.demo_run import demo_environment
 from shared.model.directory import open_model
+from shared.model.spec import ModelSpec
 from shared.redis.client import connect, disconnect
 from shared.redis.embedding_cache import EmbeddingCache
 from shared.settings import Settings
@@ -37,7 +38,7 @@ AT_ONCE = 4
 
 async def measure(settings: Settings, workers: int, texts: list[str]) -> tuple[float, float]:
     """Seconds for four cold requests at once, and for one alone."""
-    model = open_model(settings, weights=False)
+    model = open_model(ModelSpec.of(settings), settings.data_dir, weights=False)
     fingerprint = model.fingerprint(settings.dtype)
     queue_redis, cache_redis = connect(settings.redis_url), connect(settings.cache_url)
     queue = EmbeddingQueue(queue_redis, fingerprint, settings.embed_service_max_concurrent_inputs)

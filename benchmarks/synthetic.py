@@ -27,6 +27,7 @@ from api.corpus.reader import read_corpus
 from shared.commands.demo_run import demo_environment
 from shared.commands.redis_server import free_port
 from shared.model.directory import open_model
+from shared.model.spec import ModelSpec
 from shared.redis import keys as redis_keys
 from shared.redis.client import connect
 from shared.redis.embedding_cache import EmbeddingCache
@@ -64,7 +65,7 @@ class TextVectors:
 def real_bases() -> Vectors:
     """Embeddings of the demo corpus, shape [n, 768]: the small model's 384 dimensions, spread by a fixed rotation."""
     settings = Settings.model_validate({name.lower(): value for name, value in demo_environment().items()})
-    encoder = TorchEncoder(open_model(settings, weights=True), settings)
+    encoder = TorchEncoder(open_model(ModelSpec.of(settings), settings.data_dir, weights=True), settings)
     texts = read_corpus(read_archive(Path(settings.data_repo) / "premises.tar.gz")).texts
     rows = np.concatenate([encoder.embed(encoder.tokenize(texts[i : i + 32])) for i in range(0, len(texts), 32)])
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMENSION, DIMENSION)))[0][:384]
@@ -173,7 +174,7 @@ async def run_worker(bases: Path) -> None:
     """A worker process whose model is `TextVectors`."""
     settings = load_settings()
     vectors = TextVectors(np.load(bases))
-    fingerprint = open_model(settings, weights=False).fingerprint(settings.dtype)
+    fingerprint = open_model(ModelSpec.of(settings), settings.data_dir, weights=False).fingerprint(settings.dtype)
     cache = EmbeddingCache(connect(settings.cache_url), fingerprint, DIMENSION)
 
     async def embed(digests: list[str], texts: list[str], _abandoned: Abandoned) -> Outcome:

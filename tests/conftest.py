@@ -10,6 +10,7 @@ from api.corpus.archive import read_archive
 from api.corpus.reader import ReadCorpus, read_corpus
 from shared.commands.demo_run import demo_environment
 from shared.model.directory import ModelDirectory, open_model
+from shared.model.spec import ModelSpec
 from shared.settings import Settings
 from tests.support.servers import RedisServer, Stack, redis_server, stack
 
@@ -23,7 +24,7 @@ def demo_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def model(demo_settings: Settings) -> ModelDirectory:
-    return open_model(demo_settings, weights=True)
+    return open_model(ModelSpec.of(demo_settings), demo_settings.data_dir, weights=True)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from shared.errors import StartupError
 from shared.finding import Finding, encode, found
 from shared.model.directory import ModelDirectory, open_model
 from shared.model.hub import NotDownloaded
+from shared.model.spec import ModelSpec
 from shared.settings import Settings, load_settings
 
 DEVICE, WEIGHTS = "device", "model"
@@ -76,7 +77,7 @@ def _gpu_findings(settings: Settings) -> list[Finding]:
 def weights_findings(settings: Settings) -> list[Finding]:
     """Whether the model loads and embeds. One that is not here is not fetched: the model's own check says so."""
     try:
-        directory = open_model(settings, weights=True, local_only=True)
+        directory = open_model(ModelSpec.of(settings), settings.data_dir, weights=True, local_only=True)
     except NotDownloaded:
         return [Finding("ok", WEIGHTS, "Its weights are not here yet, so it was not tried.")]
     except StartupError:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from shared.model.directory import ModelDirectory, open_model
+from shared.model.spec import ModelSpec
 from shared.redis.client import connect, disconnect, require
 from shared.redis.embedding_cache import EmbeddingCache
 from shared.redis.keys import Priority
@@ -37,7 +38,7 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
     queue_redis, cache_redis = connect(settings.redis_url), connect(settings.cache_url)
     await require(queue_redis, settings.redis_url, "REDIS_URL")
     await require(cache_redis, settings.cache_url, "CACHE_REDIS_URL")
-    directory = await asyncio.to_thread(open_model, settings, weights=True)
+    directory = await asyncio.to_thread(open_model, ModelSpec.of(settings), settings.data_dir, weights=True)
     encoder = await asyncio.to_thread(load, directory, settings)
     fingerprint = directory.fingerprint(settings.dtype)
     cache = EmbeddingCache(cache_redis, fingerprint, directory.dimension)

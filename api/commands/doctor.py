@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 from redis.exceptions import RedisError
 
+from api.commands.own_backend import own_backend
 from api.corpus.archive import read_archive
 from api.corpus.embeddings import computed_path, sample_of, stored_embeddings, verify
 from api.corpus.reader import read_corpus
-from api.corpus.repository import ARCHIVE, DataRepository
-from api.corpus.segment import is_whole, open_artifacts
-from api.corpus.sources import Sources, find_sources
-from api.embedding.backend import own_embedder
+from api.corpus.repository import ARCHIVE, DataRepository, DataSpec, SegmentSource, embeddings_name
+from api.corpus.segment import artifacts_directory, is_whole, open_artifacts
 from shared.errors import RedisAway, StartupError
 from shared.finding import Finding, encode, found
-from shared.model.directory import ModelDirectory, name_of, open_model
+from shared.model.directory import ModelDirectory, open_model
 from shared.model.hub import NotDownloaded, file_download_bytes
+from shared.model.spec import ModelSpec
 from shared.settings import Settings, load_settings
 from shared.vectors import Vectors
 
@@ -39,23 +39,25 @@ def main() -> int:
 
 
 async def data_findings(settings: Settings) -> list[Finding]:
-    repository = DataRepository(settings, settings.data_revision, local_only=True)
+    spec = ModelSpec.of(settings)
+    repository = DataRepository(DataSpec.of(settings), settings.data_dir, local_only=True)
     try:
-        model = open_model(settings, weights=False, local_only=True)
+        model = open_model(spec, settings.data_dir, weights=False, local_only=True)
     except StartupError:  # the model's own check says it
         model = None
-    name = model.name if model else name_of(settings)
     try:
         archive = repository.archive()
         if model is None:
             return [Finding("ok", DATA, f"{archive} is here; without the model its embeddings were not looked at.")]
-        sources = find_sources(repository, model)
+        source = repository.source(model, spec)
     except NotDownloaded:
-        return [_not_yet(settings, repository, name)]
+        return [_not_yet(repository, spec)]
     except StartupError as error:
         return [Finding("problem", DATA, str(error), "Correct DATA_REPO and DATA_REVISION.")]
     try:
-        rows = _built(sources) if is_whole(sources.directory, sources.made_from) else _unbuilt(sources, settings, model)
+        directory = artifacts_directory(settings.data_dir, source.made_from)
+        whole = is_whole(directory, source.made_from)
+        rows = _built(directory, source) if whole else _unbuilt(source, settings.data_dir, model, spec)
     except StartupError as error:
         return [Finding("problem", DATA, str(error), "Fetch the data again, or choose the model it was made for.")]
     return [rows.finding, *([await _verified(settings, model, rows)] if rows.sample else [])]
@@ -72,11 +74,11 @@ class _Rows:
     path: Path = Path()
 
 
-def _not_yet(settings: Settings, repository: DataRepository, model_name: str) -> Finding:
-    repo, revision = settings.data_repo, settings.data_revision
+def _not_yet(repository: DataRepository, model: ModelSpec) -> Finding:
+    repo, revision = repository.spec.repo, repository.spec.revision
     try:
-        names = (ARCHIVE, repository.embeddings_name(model_name))
-        size = sum(file_download_bytes(repo, revision, name, settings.data_dir) for name in names)
+        names = (ARCHIVE, embeddings_name(model))
+        size = sum(file_download_bytes(repo, revision, name, repository.data_dir) for name in names)
     except StartupError as error:
         sentence = f"Not in DATA_DIR yet, and not to be had: {error}"
         return Finding("problem", DATA, sentence, "Correct DATA_REPO and DATA_REVISION, or let this machine connect.")
@@ -84,20 +86,20 @@ def _not_yet(settings: Settings, repository: DataRepository, model_name: str) ->
     return Finding("warning", DATA, sentence, "Start the API once while this machine is connected.")
 
 
-def _built(sources: Sources) -> _Rows:
-    artifacts = open_artifacts(sources.directory)
+def _built(directory: Path, source: SegmentSource) -> _Rows:
+    artifacts = open_artifacts(directory)
     corpus, sample = artifacts.corpus, artifacts.sample
-    sentence = f"{corpus.revision or 'The data'}: an index of {len(corpus):,} premises is built in {sources.directory}."
+    sentence = f"{corpus.revision or 'The data'}: an index of {len(corpus):,} premises is built in {directory}."
     rows = artifacts.index.rows(np.array(list(sample), np.int64))
-    return _Rows(Finding("ok", DATA, sentence), sample, rows, corpus.names, sources.stored or sources.directory)
+    return _Rows(Finding("ok", DATA, sentence), sample, rows, corpus.names, source.stored or directory)
 
 
-def _unbuilt(sources: Sources, settings: Settings, model: ModelDirectory) -> _Rows:
-    corpus = read_corpus(read_archive(sources.archive))
-    path = sources.stored or computed_path(corpus, model, settings.data_dir)
+def _unbuilt(source: SegmentSource, data_dir: Path, model: ModelDirectory, spec: ModelSpec) -> _Rows:
+    corpus = read_corpus(read_archive(source.archive))
+    path = source.stored or computed_path(corpus, model, data_dir)
     has = f"{corpus.revision or 'The data'} has {len(corpus):,} premises"
     if not path.exists():
-        sentence = f"{has} and no embeddings for {model.name} at {settings.model_revision}."
+        sentence = f"{has} and no embeddings for {model.name} at {spec.revision}."
         advice = "Start the API and a worker, which embeds them once; or name the model that the data was made with."
         return _Rows(Finding("warning", DATA, sentence, advice))
     rows = stored_embeddings(path, corpus, model.dimension)
@@ -110,7 +112,7 @@ async def _verified(settings: Settings, model: ModelDirectory, rows: _Rows) -> F
     """As at every start: sampled texts are embedded again and compared."""
     count = len(rows.sample)
     try:
-        async with own_embedder(settings, model) as own:
+        async with own_backend(settings, model) as own:
             if not await own.queue.workers_alive():
                 return Finding("ok", ROWS, f"Whether {count} sampled rows match their texts takes a worker to check.")
             async with asyncio.timeout(VERIFY_S):

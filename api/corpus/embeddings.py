@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -82,12 +82,10 @@ def computed_path(corpus: ReadCorpus, model: ModelDirectory, data_dir: Path) -> 
     return data_dir / "embeddings" / texts.hexdigest()[:16] / f"{model.name}-{model.revision}.npy"
 
 
-async def compute(
-    path: Path, corpus: ReadCorpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]
-) -> None:
+async def compute(path: Path, corpus: ReadCorpus, embedder: Embedder, dimension: int) -> AsyncGenerator[str, None]:
     """Embed the whole corpus through the queue and save it, once for all processes of this DATA_DIR.
 
-    What is done is in the cache, so a restart goes on where this one stopped. `tell` gets how far it is.
+    Yields how far it is. Embedded texts are in the cache, so a restart goes on where this one stopped.
 
     Raises:
         StartupError: they cannot be saved.
@@ -97,14 +95,15 @@ async def compute(
         # Polled, not awaited in a thread: a process that waits for another one must still stop on SIGTERM.
         async with AsyncFileLock(f"{path}.lock", poll_interval=0.5):
             if not path.exists():
-                await _compute_locked(path, corpus, embedder, dimension, tell)
+                async for how_far in _compute_locked(path, corpus, embedder, dimension):
+                    yield how_far
     except OSError as error:
         raise StartupError(f"Embeddings cannot be saved as {path} (DATA_DIR): {error.strerror or error}.") from None
 
 
 async def _compute_locked(
-    path: Path, corpus: ReadCorpus, embedder: Embedder, dimension: int, tell: Callable[[str], None]
-) -> None:
+    path: Path, corpus: ReadCorpus, embedder: Embedder, dimension: int
+) -> AsyncGenerator[str, None]:
     logger.info("embedding %d premises; this is done once", len(corpus))
     partial = path.with_suffix(".partial")
     rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(corpus), dimension))
@@ -114,7 +113,7 @@ async def _compute_locked(
         rows[start : start + len(texts)] = await _patiently(embedder, texts)
         if said := pace.advance(len(texts)):
             logger.info("embedded %s", said)
-        tell(pace.sentence())
+        yield pace.sentence()
     rows.flush()
     partial.rename(path)
     logger.info("embedded %s", pace.sentence())

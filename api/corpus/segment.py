@@ -119,12 +119,6 @@ def open_artifacts(directory: Path) -> Artifacts:
     )
 
 
-def file_identity(path: Path) -> str:
-    """Tells a file from another in its place without reading gigabytes: hub files are named by content."""
-    status = path.stat()
-    return f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
-
-
 def _save_corpus(directory: Path, corpus: ReadCorpus) -> None:
     for name, names in (("premises.json", corpus.wire_names), ("modules.json", corpus.module_names)):
         content = msgspec.json.encode(names)

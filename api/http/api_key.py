@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.release_prefix import as_folder
+from api.http.paths import as_folder
 from api.http.request_record import record_of
 from api.http.responses import error_body
 

@@ -15,7 +15,6 @@ from fastapi import FastAPI, Request
 
 from api.retrieval.context import Context, Names, NewPremise, UnreadList
 from shared.errors import BadInput, BodyTooLarge, BodyTooSlow
-from shared.settings import Settings
 
 SCHEMA_REFERENCE = "#/components/schemas/{name}"
 """Where OpenAPI keeps what several routes share."""
@@ -92,7 +91,7 @@ class DeclarationsBody(msgspec.Struct):
 Body = TypeVar("Body", RetrieveBody, BatchBody)
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
+async def read_body(request: Request, most_bytes: int, most_s: float) -> bytes:
     """Receive the whole body.
 
     Raises:
@@ -100,10 +99,10 @@ async def read_body(request: Request, settings: Settings) -> bytes:
         BodyTooSlow: it did not end within the request's time.
     """
     try:
-        async with asyncio.timeout(settings.request_timeout):
-            return await _received(request, settings.max_body_bytes)
+        async with asyncio.timeout(most_s):
+            return await _received(request, most_bytes)
     except TimeoutError:
-        raise BodyTooSlow(f"The body did not arrive within {settings.request_timeout:g} s.") from None
+        raise BodyTooSlow(f"The body did not arrive within {most_s:g} s.") from None
 
 
 def parse_body(body: bytes, kind: type[Body]) -> tuple[Body, Context]:

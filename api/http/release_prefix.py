@@ -1,41 +1,61 @@
-"""Paths as clients build them: a base URL with or without a slash, with or without a data revision."""
+"""The release that a path means: its URL prefix is cut off, and the request holds the release until it is answered."""
 
-from collections.abc import Callable
-from urllib.parse import quote
+from collections.abc import Iterable
 
-from starlette.responses import RedirectResponse
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.http.paths import as_folder, normal_path
+from api.serving.catalog import Catalog, Served
+from shared.errors import Unavailable
 
-def normal_path(path: str, revisions: set[str]) -> str:
-    """`//retrieve`, `/retrieve/` and `/{served revision}/retrieve` are `/retrieve`."""
-    parts = [part for part in path.split("/") if part]
-    if parts and parts[0] in revisions:
-        parts = parts[1:]
-    return "/" + "/".join(parts)
-
-
-def as_folder(scope: Scope) -> RedirectResponse | None:
-    """To the same path with a slash at its end, from which the relative links of the page at `/` lead on.
-
-    None if it has one, or if no browser asks so. Relative, because a proxy may have cut off what came before.
-    """
-    last = scope["path"].rpartition("/")[2]
-    return RedirectResponse(f"./{quote(last)}/") if last and scope["method"] in ("GET", "HEAD") else None
+SHOWN_CHARS = 100
+"""Of an unknown prefix, in the sentence that refuses it."""
 
 
-class NormalPath:
+class ReleasePrefix:
     """ASGI middleware. Nothing that Lean clients ask for is redirected: they do not follow."""
 
-    def __init__(self, app: ASGIApp, revisions: Callable[[], set[str]]) -> None:
+    def __init__(self, app: ASGIApp, catalog: Catalog) -> None:
         self._app = app
-        self._revisions = revisions
+        self._catalog = catalog
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = normal_path(scope["path"], self._revisions())
-            if path == "/" and (folder := as_folder(scope)):
-                await folder(scope, receive, send)
-                return
-            scope["path"] = path
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        served, path = self._catalog.resolve(normal_path(scope["path"]))
+        if path == "/" and (folder := as_folder(scope)):
+            await folder(scope, receive, send)
+            return
+        scope["path"] = path
+        scope.setdefault("state", {})["served"] = served
+        if served is None:
+            await self._app(scope, receive, send)
+            return
+        with self._catalog.hold(served):
+            await self._app(scope, receive, send)
+
+
+def served_of(request: HTTPConnection) -> Served:
+    """The release that the request asks, loaded or not.
+
+    Raises:
+        Unavailable: no release is there yet.
+    """
+    served: Served | None = request.state.served
+    if served is None:
+        raise Unavailable("No release is served here yet. Try again soon.")
+    return served
+
+
+def no_such_route(path: str, routes: Iterable[str], known: Iterable[str]) -> str:
+    """The sentence for a path that no route answers. An unknown release before a route is named, and so are all known.
+
+    `routes` are the paths of all routes, `known` the names of the releases.
+    """
+    served = f"the releases served are {', '.join(known) or 'none yet'}"
+    for route in routes:
+        if route != "/" and path.endswith(route) and path != route:
+            return f"No release {path.removesuffix(route).strip('/')[:SHOWN_CHARS]!r} is served here; {served}."
+    return f"There is no such route here; {served}."

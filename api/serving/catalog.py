@@ -1,199 +1,145 @@
-"""What one API process serves: the corpus of its data revision, once it is loaded and verified."""
+"""The releases of one API process by URL prefix. They are added and dropped while the process serves."""
 
 import asyncio
-import logging
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
 
-import numpy as np
-from arq.connections import ArqRedis
-from filelock import AsyncFileLock
-from redis.exceptions import RedisError
+from api.embedding.backend import Backend
+from api.serving.release import Loading, Release, ReleaseSpec
+from shared.errors import PremiseServerError, Unavailable
 
-from api.corpus.archive import read_archive
-from api.corpus.declarations_file import Declarations
-from api.corpus.embeddings import compute, computed_path, sample_of, stored_embeddings, verify
-from api.corpus.names_file import NamesFile
-from api.corpus.reader import read_corpus
-from api.corpus.repository import DataRepository
-from api.corpus.segment import Artifacts, build, is_whole, open_artifacts
-from api.corpus.sources import Sources, find_sources
-from api.embedding.embedder import Embedder
-from api.embedding.queue import EmbeddingQueue, QueueState
-from api.http.rate_limit import RateLimit
-from api.retrieval.access import AccessibleSets
-from api.retrieval.new_premises import NewPremiseLists
-from api.retrieval.retriever import Retriever
-from api.search.threads import SearchThreads
-from api.telemetry.metrics import Metrics
-from shared.errors import StartupError, Unavailable
-from shared.model.directory import ModelDirectory, open_model
-from shared.redis.client import connect, disconnect, require
-from shared.redis.embedding_cache import EmbeddingCache
-from shared.settings import Settings
+Load = Callable[[ReleaseSpec], AsyncGenerator[Loading | Release, None]]
+"""Yields how far a release is, and last the release.
 
-logger = logging.getLogger(__name__)
+Raises:
+    StartupError: something must be mended first; the sentence says what.
+"""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Served:
-    """One data revision, ready."""
+    """A release's place in the catalog. Requests hold it from their first line to their answer."""
 
-    revision: str
-    """What the data calls itself."""
-    rate_limit: RateLimit
-    retriever: Retriever
-    declarations: Declarations
-    premises_file: NamesFile
-    modules_file: NamesFile
+    spec: ReleaseSpec
+    state: Loading | Release = field(default_factory=lambda: Loading("starting"))
+    requests: int = 0
+    """Requests that hold it now."""
+    dropped: bool = False
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a dropped release's last request is done."""
+    loading: asyncio.Task[None] | None = None
+
+    @property
+    def release(self) -> Release:
+        """
+        Raises:
+            Unavailable: it is not loaded yet.
+        """
+        if isinstance(self.state, Loading):
+            raise Unavailable(self.not_yet)
+        return self.state
+
+    @property
+    def not_yet(self) -> str:
+        """The sentence for a client that asks too early; empty for a loaded release."""
+        state = self.state
+        return f"The server is not ready yet: {state.step}. Try again soon." if isinstance(state, Loading) else ""
+
+    @property
+    def backend(self) -> Backend | None:
+        """Known once the model was read."""
+        return self.state.backend
+
+    @property
+    def names(self) -> set[str]:
+        """URL prefixes that mean this release: its name, and the data's own name for itself."""
+        own = {self.state.revision} if isinstance(self.state, Release) else set()
+        return {self.spec.name, *own} - {""}
 
 
 class Catalog:
-    """Loads in the background while the server already answers; use `close` when done."""
+    """URL prefix to release. The first release is also served without a prefix."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self.settings = settings
-        self._metrics = metrics
-        self.fingerprint = ""
-        self._served: Served | None = None
-        self._queue: EmbeddingQueue | None = None
-        self._step = "starting"
-        self._resources = AsyncExitStack()
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._served: list[Served] = []
 
-    async def load(self) -> None:
-        """
+    async def add(self, spec: ReleaseSpec) -> None:
+        """Load a release beside the others and serve it when it is ready.
+
         Raises:
-            StartupError: something must be mended first; the sentence says what.
+            StartupError: it cannot be loaded; the others are not touched.
+            ValueError: a release of this name is there already.
         """
-        settings = self.settings
-        self._step = "connecting to Redis"
-        queue_redis, cache_redis = await self._connect(settings.redis_url, settings.cache_url)
-        rate_limit = RateLimit(queue_redis, settings.rate_limit)
-        self._step = "reading the data"
-        model = await asyncio.to_thread(open_model, settings, weights=False)
-        self.fingerprint = model.fingerprint(settings.dtype)
-        self._queue = EmbeddingQueue(queue_redis, self.fingerprint, settings.embed_service_max_concurrent_inputs)
-        embedder = await self._resources.enter_async_context(
-            Embedder(
-                self._queue,
-                EmbeddingCache(cache_redis, self.fingerprint, model.dimension),
-                dimension=model.dimension,
-                near_entries=settings.lru_cache_size,
-                chunk_tokens=settings.chunk_tokens,
-                metrics=self._metrics,
-            )
-        )
-        artifacts = await self._artifacts(model, embedder)
-        threads = SearchThreads(artifacts.index)
-        self._resources.callback(threads.close)
-        corpus = artifacts.corpus
-        self._served = Served(
-            revision=corpus.revision,
-            rate_limit=rate_limit,
-            retriever=Retriever(
-                corpus=corpus,
-                embedder=embedder,
-                accessible_sets=AccessibleSets(corpus),
-                new_premises=NewPremiseLists(corpus, embedder, settings.max_new_premises, self._metrics),
-                threads=threads,
-                max_k=settings.max_k,
-            ),
-            declarations=artifacts.declarations,
-            premises_file=artifacts.premises_file,
-            modules_file=artifacts.modules_file,
-        )
-        logger.info("ready, with embeddings of %s", self.fingerprint)
-
-    @property
-    def served(self) -> Served:
-        """
-        Raises:
-            Unavailable: not loaded yet.
-        """
-        if self._served is None:
-            raise self._not_yet()
-        return self._served
-
-    @property
-    def is_loaded(self) -> bool:
-        return self._served is not None
-
-    @property
-    def revision(self) -> str:
-        """What the data calls itself; empty until it is served."""
-        return self._served.revision if self._served else ""
-
-    async def queue_state(self) -> QueueState | None:
-        """Nothing while Redis is away, or before the model is known."""
-        if self._queue is None:
-            return None
+        if any(served.spec.name == spec.name for served in self._served):
+            raise ValueError(f"release {spec.name} is there already")
+        served = Served(spec)
+        self._served.append(served)
+        served.loading = asyncio.create_task(self._fill(served))
         try:
-            return await self._queue.state()
-        except (RedisError, OSError):
-            return None
+            await served.loading
+        except PremiseServerError:
+            self._served.remove(served)
+            raise
 
-    def problems(self, queue: QueueState | None) -> list[str]:
-        """Why requests that need an embedding would fail now, one sentence each."""
-        if self._served is None:
-            return [str(self._not_yet())]
-        if queue is None:
-            return ["The queue's Redis (REDIS_URL) cannot be reached."]
-        return [] if queue.alive else [f"No worker for {self.fingerprint} is alive."]
+    async def drop(self, name: str) -> None:
+        """Take no more requests for a release, wait for those that hold it, then close it.
+
+        Raises:
+            KeyError: there is no release of this name.
+        """
+        served = next((served for served in self._served if served.spec.name == name), None)
+        if served is None:
+            raise KeyError(name)
+        self._served.remove(served)
+        await self._close(served)
 
     async def close(self) -> None:
-        await self._resources.aclose()
+        """Drop every release, however long its requests take."""
+        served, self._served = self._served, []
+        await asyncio.gather(*map(self._close, served))
 
-    def _tell_embedding(self, how_far: str) -> None:
-        self._step = f"embedding the premises, {how_far}"
+    def resolve(self, path: str) -> tuple[Served | None, str]:
+        """The release that a path means, and the path behind its prefix.
 
-    def _not_yet(self) -> Unavailable:
-        return Unavailable(f"The server is not ready yet: {self._step}. Try again soon.")
+        Without a known prefix that is the first release and the whole path; None if there is no release at all.
+        """
+        parts = path.strip("/").split("/")
+        best, length = (self._served[0] if self._served else None), 0
+        for served in self._served:
+            for name in served.names:
+                prefix = name.strip("/").split("/")
+                if len(prefix) > length and parts[: len(prefix)] == prefix:
+                    best, length = served, len(prefix)
+        return best, "/" + "/".join(parts[length:])
 
-    async def _connect(self, *urls: str) -> list[ArqRedis]:
-        clients = [connect(url) for url in urls]
-        for client in clients:
-            self._resources.push_async_callback(disconnect, client)
-        for client, url, setting in zip(clients, urls, ("REDIS_URL", "CACHE_REDIS_URL"), strict=True):
-            await require(client, url, setting)
-        return clients
+    @contextmanager
+    def hold(self, served: Served) -> Iterator[None]:
+        """A block in which a release is not closed, even if it is dropped meanwhile."""
+        served.requests += 1
+        try:
+            yield
+        finally:
+            served.requests -= 1
+            if served.dropped and served.requests == 0:
+                served.idle.set()
 
-    async def _artifacts(self, model: ModelDirectory, embedder: Embedder) -> Artifacts:
-        """The build of this data and model, made now if no process has made it before; verified either way."""
-        repository = DataRepository(self.settings, self.settings.data_revision)
-        sources = await asyncio.to_thread(find_sources, repository, model)
-        directory = sources.directory
-        if not is_whole(directory, sources.made_from):
-            try:
-                directory.parent.mkdir(parents=True, exist_ok=True)
-                # Polled: a process that waits for another one must still stop on SIGTERM.
-                async with AsyncFileLock(f"{directory}.lock", poll_interval=0.5):
-                    if not is_whole(directory, sources.made_from):
-                        await self._build(sources, model, embedder)
-            except OSError as error:
-                raise StartupError(
-                    f"The index cannot be saved as {directory} (DATA_DIR): {error.strerror or error}."
-                ) from None
-        self._step = "mapping the index"
-        artifacts = await asyncio.to_thread(open_artifacts, directory)
-        corpus = artifacts.corpus
-        logger.info("%d premises of %d declarations in %d modules",
-                    len(corpus), len(corpus.wire_names), len(corpus.module_names))  # fmt: skip
-        self._step = "verifying the embeddings"
-        rows = artifacts.index.rows(np.array(list(artifacts.sample), np.int64))
-        await verify(rows, artifacts.sample, corpus.names, sources.stored or directory, embedder)
-        return artifacts
+    def known(self) -> list[str]:
+        """Names of the releases, in order."""
+        return [served.spec.name for served in self._served]
 
-    async def _build(self, sources: Sources, model: ModelDirectory, embedder: Embedder) -> None:
-        corpus = await asyncio.to_thread(lambda: read_corpus(read_archive(sources.archive)))
-        path = sources.stored
-        if path is None:
-            self._step = "embedding the premises"
-            path = await asyncio.to_thread(computed_path, corpus, model, self.settings.data_dir)
-            if not path.exists():
-                await compute(path, corpus, embedder, model.dimension, self._tell_embedding)
-        rows = await asyncio.to_thread(stored_embeddings, path, corpus, model.dimension)
-        self._step = "verifying the embeddings"
-        sample = sample_of(corpus)
-        await verify(rows[list(sample)], sample, corpus.names, path, embedder)
-        self._step = "building the index"
-        await asyncio.to_thread(build, sources.directory, sources.made_from, corpus, rows, sample)
+    async def _fill(self, served: Served) -> None:
+        async with aclosing(self._load(served.spec)) as steps:
+            async for state in steps:
+                served.state = state
+
+    async def _close(self, served: Served) -> None:
+        served.dropped = True
+        if served.loading is not None and not served.loading.done():
+            served.loading.cancel()
+            await asyncio.gather(served.loading, return_exceptions=True)
+        if served.requests:
+            await served.idle.wait()
+        if isinstance(served.state, Release):
+            await served.state.resources.aclose()

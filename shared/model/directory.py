@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from shared.errors import StartupError
 from shared.model.hub import hub_snapshot
-from shared.settings import Settings
+from shared.model.spec import ModelSpec
 
 Pooling = Literal["mean", "cls", "max"]
 
@@ -53,28 +53,19 @@ class ModelDirectory:
         return f"{self.name}@{self.revision}:{dtype}"
 
 
-def open_model(settings: Settings, *, weights: bool, local_only: bool = False) -> ModelDirectory:
-    """The model of MODEL_ID, downloaded if it is a hub id and need be; the API needs no weights.
+def open_model(spec: ModelSpec, data_dir: Path, *, weights: bool, local_only: bool = False) -> ModelDirectory:
+    """The model, downloaded under `data_dir` if it is a hub id and need be; the API needs no weights.
 
     Raises:
         NotDownloaded: with `local_only`, it is not here yet.
         StartupError: it cannot be had, or uses something that is not supported.
     """
-    local = Path(settings.model_id).expanduser()
-    name = name_of(settings)
-    if local.is_dir():
-        return read_model(local, name, _digest_of_files(local))
-    if settings.model_id.startswith((".", "/", "~")):
-        raise StartupError(f"MODEL_ID {settings.model_id} is not a directory.")
-    path, commit = hub_snapshot(
-        settings.model_id, settings.model_revision, model_files(weights), settings.data_dir, local_only=local_only
-    )
-    return read_model(path, name, commit[:12])
-
-
-def name_of(settings: Settings) -> str:
-    """The model's name in cache keys and file names."""
-    return settings.model_name or settings.model_id.rstrip("/").rpartition("/")[2]
+    if spec.local.is_dir():
+        return read_model(spec.local, spec.name, _digest_of_files(spec.local))
+    if spec.id.startswith((".", "/", "~")):
+        raise StartupError(f"MODEL_ID {spec.id} is not a directory.")
+    path, commit = hub_snapshot(spec.id, spec.revision, model_files(weights), data_dir, local_only=local_only)
+    return read_model(path, spec.name, commit[:12])
 
 
 def model_files(weights: bool) -> tuple[str, ...]:

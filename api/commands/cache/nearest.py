@@ -3,31 +3,33 @@
 import numpy as np
 
 from api.commands.cache.entry import Entry
-from api.corpus.repository import DataRepository
-from api.corpus.segment import is_whole, open_artifacts
-from api.corpus.sources import find_sources
+from api.corpus.repository import DataRepository, DataSpec
+from api.corpus.segment import artifacts_directory, is_whole, open_artifacts
 from api.search.index import Search
 from api.search.premise_set import PremiseSet
 from shared.errors import StartupError
 from shared.model.directory import open_model
+from shared.model.spec import ModelSpec
 from shared.settings import Settings
 
 
 def nearest(entry: Entry, count: int, settings: Settings) -> list[str]:
     """A line each; one that says why if they cannot be told. Nothing is downloaded or built."""
     try:
-        model = open_model(settings, weights=False, local_only=True)
+        spec = ModelSpec.of(settings)
+        model = open_model(spec, settings.data_dir, weights=False, local_only=True)
         wanted = model.fingerprint(settings.dtype)
         if entry.fingerprint != wanted:
             return [f"Nearest premises: the settings are for {wanted}, whose index does not compare with this model."]
-        sources = find_sources(DataRepository(settings, settings.data_revision, local_only=True), model)
+        source = DataRepository(DataSpec.of(settings), settings.data_dir, local_only=True).source(model, spec)
     except StartupError as error:
         return [f"Nearest premises: {error}"]
-    if not is_whole(sources.directory, sources.made_from):
+    directory = artifacts_directory(settings.data_dir, source.made_from)
+    if not is_whole(directory, source.made_from):
         return [f"Nearest premises: no index of this data and model is built in {settings.data_dir} yet."]
     if len(entry.vector) != model.dimension or not abs(entry.norm - 1) < 0.01:
         return ["Nearest premises: this is no unit vector of the model."]
-    artifacts = open_artifacts(sources.directory)
+    artifacts = open_artifacts(directory)
     everything = PremiseSet.of(np.ones(len(artifacts.corpus), np.bool_))
     (hits,) = artifacts.index.search([Search(entry.vector, everything, count)])
     return [f"{score:.4f}   {artifacts.corpus.names[i]}" for i, score in zip(hits.ids, hits.scores, strict=True)]

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from api.embedding.backend import OwnEmbedder, own_embedder
+from api.commands.own_backend import own_backend
+from api.embedding.backend import Backend
 from shared.errors import DeadlinePassed, Overloaded, PremiseServerError, TextFailed, Unavailable
 from shared.model.directory import open_model
+from shared.model.spec import ModelSpec
 from shared.model.text import text_digest
 from shared.progress import progress
 from shared.settings import Settings
@@ -41,7 +43,7 @@ def window(max_inputs: int) -> int:
 
 
 async def warm(
-    own: OwnEmbedder, texts: Sequence[str], size: int, outcome: Outcome, advance: Callable[[int], None],
+    own: Backend, texts: Sequence[str], size: int, outcome: Outcome, advance: Callable[[int], None],
     tell: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Embed the texts, `size` at a time, counting into `outcome`; busy or missing workers are waited for."""
@@ -73,7 +75,7 @@ async def warm_all(settings: Settings, texts: Sequence[str], outcome: Outcome, c
     Raises:
         StartupError: there is no Redis or no model.
     """
-    model = open_model(settings, weights=False)
+    model = open_model(ModelSpec.of(settings), settings.data_dir, weights=False)
     told = ""
 
     def tell(sentence: str) -> None:
@@ -82,6 +84,6 @@ async def warm_all(settings: Settings, texts: Sequence[str], outcome: Outcome, c
             console.print(sentence, markup=False, highlight=False, soft_wrap=True)
         told = sentence
 
-    async with own_embedder(settings, model) as own:
+    async with own_backend(settings, model) as own:
         with progress("embedding", len(texts), console) as advance:
             await warm(own, texts, window(settings.embed_service_max_concurrent_inputs), outcome, advance, tell)

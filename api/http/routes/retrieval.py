@@ -10,36 +10,37 @@ from starlette.requests import ClientDisconnect
 
 from api.http.bodies import BatchBody, Body, RetrieveBody, body_reference, parse_body, read_body
 from api.http.ranked_response import LEAN_CLIENT_LIMIT, is_lean_client, ranked_body
+from api.http.rate_limit import RateLimit
+from api.http.release_prefix import served_of
 from api.http.request_record import record_of
 from api.http.responses import json_response
 from api.retrieval.context import INLINE_BYTES, Context
 from api.retrieval.retriever import Retrieval
-from api.serving.catalog import Catalog
 from api.telemetry.metrics import Metrics
 from shared.settings import Settings
 
 T = TypeVar("T")
 
 
-def retrieval_routes(settings: Settings, catalog: Catalog, metrics: Metrics) -> APIRouter:
+def retrieval_routes(settings: Settings, rate_limit: RateLimit, metrics: Metrics) -> APIRouter:
     router = APIRouter()
 
     async def parsed(request: Request, kind: type[Body]) -> tuple[Body, Context]:
         stages = record_of(request).stages
         with stages.measure("read"):
-            body = await read_body(request, settings)
+            body = await read_body(request, settings.max_body_bytes, settings.request_timeout)
         with stages.measure("parse"):
             if len(body) <= INLINE_BYTES:
                 return parse_body(body, kind)
             return await asyncio.to_thread(parse_body, body, kind)
 
     async def retrieved(request: Request, states: list[str], context: Context) -> Retrieval:
-        served, record = catalog.served, record_of(request)
+        release, record = served_of(request).release, record_of(request)
         record.counts |= {"states": len(states), "k": context.k}
         if settings.rate_limit and request.client:
-            await served.rate_limit.admit(request.client.host, len(states))
+            await rate_limit.admit(request.client.host, len(states))
         left_s = max(0.0, record.begun + settings.request_timeout - time.perf_counter())
-        retrieval = await _unless_gone(request, served.retriever.retrieve(states, context, record.stages, left_s))
+        retrieval = await _unless_gone(request, release.retriever.retrieve(states, context, record.stages, left_s))
         record.counts |= {"new_premises": retrieval.new_premises, "dropped": retrieval.dropped}
         metrics.dropped.inc(retrieval.dropped)
         metrics.searches.labels("bound").inc(len(states) * (context.k > 0) - retrieval.widened)

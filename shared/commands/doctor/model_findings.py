@@ -9,6 +9,7 @@ from shared.errors import StartupError
 from shared.finding import Finding
 from shared.model.directory import model_files, open_model
 from shared.model.hub import NotDownloaded, model_download_bytes
+from shared.model.spec import ModelSpec
 from shared.redis import keys as redis_keys
 from shared.redis.client import connect, disconnect
 from shared.settings import Settings
@@ -19,7 +20,7 @@ MODEL, WORKERS = "model", "workers"
 def model_findings(settings: Settings, *, weights: bool) -> list[Finding]:
     """How the model's configuration is read; nothing is downloaded."""
     try:
-        model = open_model(settings, weights=weights, local_only=True)
+        model = open_model(ModelSpec.of(settings), settings.data_dir, weights=weights, local_only=True)
     except NotDownloaded:
         return [_not_yet(settings, weights)]
     except StartupError as error:
@@ -50,7 +51,9 @@ def _not_yet(settings: Settings, weights: bool) -> Finding:
 async def worker_findings(settings: Settings) -> list[Finding]:
     """Who is alive, for this model and for others."""
     try:
-        wanted = open_model(settings, weights=False, local_only=True).fingerprint(settings.dtype)
+        wanted = open_model(ModelSpec.of(settings), settings.data_dir, weights=False, local_only=True).fingerprint(
+            settings.dtype
+        )
     except StartupError:
         wanted = ""
     redis = connect(settings.redis_url)

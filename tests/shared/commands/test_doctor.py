@@ -29,6 +29,7 @@ from shared.commands.redis_server import find_redis_server, free_port
 from shared.errors import StartupError
 from shared.finding import Finding, found
 from shared.model.directory import open_model
+from shared.model.spec import ModelSpec
 from shared.settings import Settings
 from tests.support.archives import demo_files, pack
 from tests.support.servers import RedisServer, Stack, role_env, running, wait_for
@@ -104,7 +105,7 @@ def test_a_system_that_runs_is_found_well(served: Stack, tmp_path: Path) -> None
     for finding in told["findings"]:
         sentences[finding["subject"]].append(finding["sentence"])
     model = of_stack(served)
-    fingerprint = open_model(model, weights=False).fingerprint(model.dtype)
+    fingerprint = open_model(ModelSpec.of(model), model.data_dir, weights=False).fingerprint(model.dtype)
     assert any("is served by a premise server that is ready" in s for s in sentences["port"])
     assert any(s.startswith("A job went there and back in ") for s in sentences["queue Redis"])
     assert sentences["cache Redis"][-1] == "An embedding that was stored for a try came back."

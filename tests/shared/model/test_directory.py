@@ -10,6 +10,7 @@ import pytest
 from shared.commands.demo_run import demo_environment
 from shared.errors import StartupError
 from shared.model.directory import ModelDirectory, open_model, read_model
+from shared.model.spec import ModelSpec
 from shared.settings import Settings
 
 DEMO_MODEL = Path(demo_environment()["MODEL_ID"])
@@ -195,7 +196,8 @@ def copied(tmp_path: Path) -> Path:
 
 
 def opened(directory: Path) -> ModelDirectory:
-    return open_model(Settings(model_id=str(directory), _env_file=None), weights=True)
+    spec = ModelSpec.of(Settings(model_id=str(directory), _env_file=None))
+    return open_model(spec, directory, weights=True)
 
 
 def test_a_local_model_is_named_by_its_folder_and_known_by_a_digest(copied: Path) -> None:

@@ -70,11 +70,15 @@ def printed(program: str, env: dict[str, str], directory: Path) -> str:
     ).stdout.strip()
 
 
-OPEN_MODEL = "from shared.model.directory import open_model\nprint(open_model(settings, weights={weights}).revision)"
-FIND_EMBEDDINGS = """
-from api.corpus.repository import DataRepository
+OPEN_MODEL = """
 from shared.model.directory import open_model
-print(DataRepository(settings, settings.data_revision).embeddings(open_model(settings, weights=False)))
+from shared.model.spec import ModelSpec
+print(open_model(ModelSpec.of(settings), settings.data_dir, weights={weights}).revision)
+"""
+FIND_EMBEDDINGS = """
+from api.corpus.repository import DataRepository, DataSpec
+from shared.model.spec import ModelSpec
+print(DataRepository(DataSpec.of(settings), settings.data_dir).embeddings(ModelSpec.of(settings)))
 """
 
 
@@ -240,8 +244,8 @@ def test_embeddings_of_the_dataset_are_found_by_model_name_and_revision(
 
 NEEDS_MODEL = OPEN_MODEL.format(weights=False)
 NEEDS_DATA = """
-from api.corpus.repository import DataRepository
-DataRepository(settings, settings.data_revision).archive()
+from api.corpus.repository import DataRepository, DataSpec
+DataRepository(DataSpec.of(settings), settings.data_dir).archive()
 """
 
 

@@ -1,0 +1,55 @@
+"""One data revision with one model, ready to answer. A route finds here all that it needs."""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from api.corpus.declarations_file import Declarations
+from api.corpus.names_file import NamesFile
+from api.corpus.repository import DataSpec
+from api.embedding.backend import Backend
+from api.retrieval.retriever import Retriever
+from shared.model.spec import ModelSpec
+from shared.settings import Settings
+
+
+@dataclass(frozen=True)
+class ReleaseSpec:
+    """A release as the settings name it."""
+
+    name: str
+    """Its URL prefix; slashes are allowed."""
+    data: DataSpec
+    model: ModelSpec
+
+    @classmethod
+    def of(cls, settings: Settings) -> "ReleaseSpec":
+        return cls(settings.data_revision, DataSpec.of(settings), ModelSpec.of(settings))
+
+
+@dataclass(frozen=True)
+class Release:
+    """Answers requests until it is closed."""
+
+    spec: ReleaseSpec
+    backend: Backend
+    retriever: Retriever
+    declarations: Declarations
+    premises_file: NamesFile
+    modules_file: NamesFile
+    resources: AsyncExitStack
+    """Closes what only this release uses, and gives the backend back."""
+
+    @property
+    def revision(self) -> str:
+        """The data's own name for itself; may be empty."""
+        return self.retriever.corpus.revision
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A release on its way."""
+
+    step: str
+    """The current step, as in "The server is not ready yet: {step}."."""
+    backend: Backend | None = None
+    """Known once the model was read."""
