@@ -10,7 +10,6 @@ from fastapi import FastAPI, Request, Response
 from opentelemetry.trace import Tracer
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
 
 from api.embedding.backend import Backends, EmbeddingLimits
 from api.http.api_key import KeyRequired
@@ -44,7 +43,7 @@ def create_app(
     """The application.
 
     `on_failure` hears of an error that keeps it from ever being ready; as long as it is not ready and `hold()`, no
-    connection is accepted.
+    connection is accepted. Its `state.catalog` adds and drops releases.
 
     Raises:
         StartupError: a Redis URL cannot be parsed.
@@ -56,14 +55,16 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(load()), asyncio.create_task(metrics.watch_loop())]
-        while hold() and not tasks[0].done():
-            await asyncio.sleep(HOLD_S)
-        yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await catalog.close()
-        await redis.close()
+        try:
+            while hold() and not tasks[0].done():
+                await asyncio.sleep(HOLD_S)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await catalog.close()
+            await redis.close()
 
     async def load() -> None:
         try:
@@ -82,6 +83,7 @@ def create_app(
         docs_url=None,  # status_routes has its own
         redoc_url=None,
     )
+    app.state.catalog = catalog
     # What is added last comes first.
     app.add_middleware(ReleasePrefix, catalog=catalog)
     if key := settings.api_key.get_secret_value():
@@ -124,8 +126,7 @@ def add_error_answers(app: FastAPI, metrics: Metrics, catalog: Catalog) -> None:
         assert isinstance(error, HTTPException)
         sentence = error.detail
         if error.status_code == 404:
-            routes = [route.path for route in app.routes if isinstance(route, Route)]
-            sentence = no_such_route(request.scope["path"], routes, catalog.known())
+            sentence = no_such_route(request.scope["path"], app.openapi()["paths"], catalog.known())
         elif error.status_code == 405:
             sentence = "This route does not answer that method."
         record_of(request).detail = sentence
