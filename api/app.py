@@ -55,6 +55,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(load()), asyncio.create_task(metrics.watch_loop())]
+        await asyncio.sleep(0)  # the catalog knows the release before the first request comes
         try:
             while hold() and not tasks[0].done():
                 await asyncio.sleep(HOLD_S)

@@ -6,7 +6,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
 from api.embedding.backend import Backend
-from api.serving.release import Loading, Release, ReleaseSpec
+from api.serving.release import Failed, Loading, Release, ReleaseSpec
 from shared.errors import PremiseServerError, Unavailable
 
 Load = Callable[[ReleaseSpec], AsyncGenerator[Loading | Release, None]]
@@ -22,7 +22,7 @@ class Served:
     """A release's place in the catalog. Requests hold it from their first line to their answer."""
 
     spec: ReleaseSpec
-    state: Loading | Release = field(default_factory=lambda: Loading("starting"))
+    state: Loading | Release | Failed = field(default_factory=lambda: Loading("starting"))
     requests: int = 0
     """Requests that hold it now."""
     dropped: bool = False
@@ -34,17 +34,11 @@ class Served:
     def release(self) -> Release:
         """
         Raises:
-            Unavailable: it is not loaded yet.
+            Unavailable: it is not loaded yet, or could not be loaded.
         """
-        if isinstance(self.state, Loading):
-            raise Unavailable(self.not_yet)
+        if not isinstance(self.state, Release):
+            raise Unavailable(self.state.sentence)
         return self.state
-
-    @property
-    def not_yet(self) -> str:
-        """The sentence for a client that asks too early; empty for a loaded release."""
-        state = self.state
-        return f"The server is not ready yet: {state.step}. Try again soon." if isinstance(state, Loading) else ""
 
     @property
     def backend(self) -> Backend | None:
@@ -69,7 +63,7 @@ class Catalog:
         """Load a release beside the others and serve it when it is ready.
 
         Raises:
-            StartupError: it cannot be loaded; the others are not touched.
+            StartupError: it cannot be loaded. It stays in the catalog and says so; the others are not touched.
             ValueError: a release of this name is there already.
         """
         if any(served.spec.name == spec.name for served in self._served):
@@ -79,8 +73,8 @@ class Catalog:
         served.loading = asyncio.create_task(self._fill(served))
         try:
             await served.loading
-        except PremiseServerError:
-            self._served.remove(served)
+        except PremiseServerError as error:
+            served.state = Failed(str(error))
             raise
 
     async def drop(self, name: str) -> None:

@@ -53,3 +53,17 @@ class Loading:
     """The current step, as in "The server is not ready yet: {step}."."""
     backend: Backend | None = None
     """Known once the model was read."""
+
+    @property
+    def sentence(self) -> str:
+        """For clients that ask too early."""
+        return f"The server is not ready yet: {self.step}. Try again soon."
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A release that could not be loaded."""
+
+    sentence: str
+    """The reason, and what to do."""
+    backend: None = None

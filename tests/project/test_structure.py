@@ -1,4 +1,4 @@
-"""Who may import whom, that importing does nothing, and that files and functions stay small."""
+"""The house: which room may import which, that importing does nothing, and that files and functions stay small."""
 
 import ast
 import json
@@ -19,6 +19,35 @@ FORBIDDEN = {
     "api": {"worker", "torch", "transformers"},
     "worker": {"api", "faiss", "fastapi", "uvicorn"},
 }
+FLOORS = ("api.http", "api.serving", "api.retrieval", "api.corpus", "api.embedding", "api.search", "api.telemetry")
+"""Rooms of the API from the top down: data flows downwards, so a room imports itself and those below it."""
+ROOMS = {
+    **{room: FLOORS[i:] for i, room in enumerate(FLOORS)},
+    "api.commands": ("api.commands", *FLOORS[1:]),
+    "api": ("api",),
+    "worker.engine": ("worker.engine",),
+    "worker": ("worker",),
+    "shared.redis": ("shared.redis", "shared.model"),
+    "shared.model": ("shared.model",),
+    "shared.demo": ("shared.demo",),
+    "shared.commands": ("shared",),
+    "shared": (),
+}
+"""By room, the rooms whose modules it may import. Those of the package `shared` itself are open to all."""
+OPEN_TO_ROLES = ("shared.redis", "shared.model", "shared.demo")
+LIBRARIES_NEVER = {
+    "api.search": {"fastapi", "starlette", "uvicorn", "orjson", "msgspec", "redis", "arq"},
+    "api.retrieval": {"fastapi", "starlette", "uvicorn", "orjson", "msgspec"},
+    "api.corpus": {"fastapi", "starlette", "uvicorn"},
+    "api.embedding": {"fastapi", "starlette", "uvicorn"},
+    "api.telemetry": {"fastapi", "starlette", "uvicorn"},
+    "shared.model": {"redis", "arq"},
+}
+"""Libraries that would bring a room what it must not know: HTTP, the wire format, Redis."""
+FRONT_DOOR = ("api.http.connection", "api.http.api_key")
+"""What a connection meets first. It loads no FAISS, so that a process answers before the index is there."""
+MOST_FUNCTION_LINES = 50
+MOST_CLASS_LINES = 200
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 WATCHED_IMPORT = """
@@ -118,6 +147,49 @@ def test_imports_follow_the_dependency_direction(path: Path) -> None:
     assert not {name.partition(".")[0] for name in imported(tree_of(path))} & FORBIDDEN[package]
 
 
+def room_of(module: str) -> str:
+    """The innermost room that a module is in; a package's own files are in the room of its name."""
+    return next(room for room in sorted(ROOMS, key=len, reverse=True) if f"{module}.".startswith(f"{room}."))
+
+
+def may_import(room: str, module: str) -> bool:
+    """Whether a module of ours may be imported in that room."""
+    target = room_of(module)
+    role = room.partition(".")[0]
+    if target == "shared" or (role != "shared" and target in OPEN_TO_ROLES):
+        return True
+    allowed = ROOMS[room] or (room,)
+    return any(f"{target}.".startswith(f"{name}.") for name in allowed)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_rooms_import_downwards_only(path: Path) -> None:
+    room = room_of(name_of(path))
+    ours = {name for name in imported(tree_of(path)) if name.partition(".")[0] in PACKAGES}
+    wrong = sorted(name for name in ours if not may_import(room, name))
+    assert not wrong, f"{path.relative_to(ROOT)} is in the room {room}, which must not import {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_rooms_do_not_know_what_is_above_them(path: Path) -> None:
+    room = room_of(name_of(path))
+    libraries = {name.partition(".")[0] for name in imported(tree_of(path))}
+    wrong = sorted(libraries & LIBRARIES_NEVER.get(room, set()))
+    assert not wrong, f"{path.relative_to(ROOT)} is in the room {room}, which must not import {', '.join(wrong)}"
+
+
+def test_the_front_door_loads_no_index() -> None:
+    program = f"import sys, {', '.join(FRONT_DOOR)}; print(sorted(m for m in sys.modules if m == 'faiss'))"
+    finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert finished.stdout.strip() == "[]", f"{' or '.join(FRONT_DOOR)} loads FAISS {finished.stderr}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=name_of)
+def test_tests_do_not_import_benchmarks(path: Path) -> None:
+    wrong = sorted(name for name in imported(tree_of(path)) if name.partition(".")[0] == "benchmarks")
+    assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(wrong)}; what both need belongs in tests/support"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_importing_any_module_does_nothing(package: str, tmp_path: Path) -> None:
     report = import_watched(package, tmp_path)
@@ -151,4 +223,6 @@ def test_a_module_says_what_it_is_for_and_fits_a_few_screens(path: Path) -> None
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
     for node in ast.walk(tree):
         if isinstance(node, Function):
-            assert lines_of(node) <= 60, node.name
+            assert lines_of(node) <= MOST_FUNCTION_LINES, f"{path.relative_to(ROOT)}: function {node.name} is too long"
+        if isinstance(node, ast.ClassDef):
+            assert len(extent(node)) <= MOST_CLASS_LINES, f"{path.relative_to(ROOT)}: class {node.name} is too long"

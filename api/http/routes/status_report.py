@@ -22,11 +22,11 @@ async def queue_state(served: Served) -> QueueState | None:
 
 def problems(served: Served, queue: QueueState | None) -> list[str]:
     """The reasons why requests that need an embedding would fail now, one sentence each."""
-    if served.not_yet:
-        return [served.not_yet]
+    if not isinstance(served.state, Release):
+        return [served.state.sentence]
     if queue is None:
         return ["The queue's Redis (REDIS_URL) cannot be reached."]
-    return [] if queue.alive else [f"No worker for {served.release.backend.fingerprint} is alive."]
+    return [] if queue.alive else [f"No worker for {served.state.backend.fingerprint} is alive."]
 
 
 async def status_report(served: Served, metrics: Metrics, version: str) -> bytes:

@@ -118,14 +118,22 @@ def test_a_release_that_loads_says_so_and_leaves_the_others_alone() -> None:
     asyncio.run(asked())
 
 
-def test_a_release_that_fails_to_load_is_not_kept_and_closes_what_it_opened() -> None:
+def test_a_release_that_fails_to_load_says_why_and_closes_what_it_opened() -> None:
     async def asked() -> None:
         catalog, releases = await catalog_of("one")
         releases.failing = True
         with pytest.raises(StartupError, match="no data"):
             await catalog.add(spec("two"))
-        assert catalog.known() == ["one"]
+        served, _ = catalog.resolve("/two/retrieve")
+        assert served is not None
+        with pytest.raises(Unavailable, match="There is no data"):
+            _ = served.release
+        assert catalog.resolve("/retrieve")[0] is not served
         assert releases.closed == ["two"]
+        await catalog.drop("two")
+        releases.failing = False
+        await catalog.add(spec("two"))
+        assert catalog.known() == ["one", "two"]
 
     asyncio.run(asked())
 

@@ -60,7 +60,7 @@ def children_by_role(launcher: int) -> dict[str, psutil.Process]:
     roles = {
         r"-m api": "api",
         r"-m worker": "worker",
-        r"-m shared\.guard": "guard",
+        r"-m shared\.commands\.orphan_guard": "guard",
         r"redis-server": "redis",
     }
     found: dict[str, psutil.Process] = {}
