@@ -9,7 +9,8 @@ import uvicorn
 from api.app import create_app
 from api.http.connection import Protocol
 from api.processes import accepts_at_once, inherited_listener, run_processes
-from shared.errors import PremiseServerError, StartupError
+from shared.errors import PremiseServerError
+from shared.listen import listen
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
 from shared.signals import exit_on_signals
@@ -68,24 +69,6 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         runner.run(server.serve(sockets=[listener]))
     if failures:
         raise failures[0]
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket.
-
-    Raises:
-        StartupError: host or port cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise StartupError(f"Cannot listen on {host}:{port} (HOST, PORT): {error.strerror or error}.") from None
-    return listener
 
 
 if __name__ == "__main__":

@@ -1,5 +1,11 @@
-"""Several API processes behind one port: this one listens and watches, its children serve."""
+"""Several API processes behind one port: this one listens and supervises, its children serve.
 
+The children are interchangeable. Each listens on the same socket, so while one serves, the death of another costs only
+the requests that it had. The rules of `shared.supervisor` thus end this process only if the system was never ready and
+all children are down.
+"""
+
+import logging
 import os
 import signal
 import socket
@@ -7,27 +13,30 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from tempfile import TemporaryDirectory
 from types import FrameType
 
+from api.telemetry.metrics import METRICS
 from shared.errors import StartupError
+from shared.supervisor import POLL_S, Supervisor
+
+logger = logging.getLogger(__name__)
 
 LISTENER = "API_LISTENER"
 """Environment variable that tells a child the number of the inherited listening socket."""
 FIRST = "API_FIRST"
-"""1 for the process that answers from the first moment, if only why nothing is served yet. The others accept nothing
-before they can serve it: one process may be there already that can."""
-METRICS = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus_client's own variable: the folder through which processes sum up their metrics."""
-EARLY_S = 60.0
-MOST_EARLY = 5
-"""Deaths in a row of processes that lived less than EARLY_S, before any lived longer; then it is not chance."""
-PAUSE_S = 1.0
-"""Before the next one, after an early death."""
+"""1 for the child that answers from the first moment, if only why nothing is served yet. The others accept nothing
+before they can serve it, because another child may be able to."""
+STOP_S = 35.0
+"""Longer than a child finishes running requests, shorter than a launcher waits for this process."""
+ASK_EVERY_S = 1.0
+"""Pause between two questions whether the system is ready, and how long an answer may take."""
 
 
 def inherited_listener() -> socket.socket | None:
-    """The listening socket of the parent, if this is a child; which ends when its parent does, however that went."""
+    """Return the listening socket of the parent if this is a child; the child then ends when its parent does."""
     number = os.environ.get(LISTENER)
     if number is None:
         return None
@@ -35,11 +44,16 @@ def inherited_listener() -> socket.socket | None:
     return socket.socket(fileno=int(number))
 
 
+def accepts_at_once() -> bool:
+    """Return if this process takes requests before it is ready."""
+    return os.environ.get(FIRST) != "0"
+
+
 def run_processes(listener: socket.socket, count: int) -> None:
     """Run `count` API processes on one socket until SIGTERM or SIGINT; one that dies is started again.
 
     Raises:
-        StartupError: a process cannot start, and has said why; or they die again and again.
+        StartupError: no process can start, or there is no room for temporary files.
     """
     stopping = False
 
@@ -49,35 +63,39 @@ def run_processes(listener: socket.socket, count: int) -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
-    metrics = TemporaryDirectory(prefix="premise-server-")
-    children = {_start(listener, metrics.name, first=i == 0): time.monotonic() for i in range(count)}
-    early, proven, start_again = 0, False, 0.0
-    try:
+    with _metrics_folder() as metrics, Supervisor(logger.warning, stop_s=STOP_S, interchangeable=True) as supervisor:
+
+        def start() -> "subprocess.Popen[bytes]":
+            env = {**supervisor.environment, METRICS: metrics, FIRST: str(int(not supervisor.is_any_running))}
+            return _start(listener, env)
+
+        for number in range(1, count + 1):
+            supervisor.keep(f"API process {number}", start)
+        ask_at = 0.0
         while not stopping:
-            time.sleep(0.2)
-            now = time.monotonic()
-            for child in [child for child in children if child.poll() is not None]:
-                lived_s = now - children.pop(child)
-                early, start_again = (early + 1, now + PAUSE_S) if lived_s < EARLY_S else (0, now)
-                # Later on the same exit status says that Redis is away, say: those that serve go on without it.
-                if not proven and (child.returncode == 1 or early > MOST_EARLY):
-                    raise StartupError(f"An API process stopped (exit status {child.returncode}).")
-            proven = proven or any(now - started > EARLY_S for started in children.values())
-            while len(children) < count and now >= start_again and not stopping:
-                children[_start(listener, metrics.name, first=not children)] = now
-    finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait()
-            assert child.stdin is not None
-            child.stdin.close()
-        metrics.cleanup()
+            time.sleep(POLL_S)
+            supervisor.check()
+            if not supervisor.was_ready and time.monotonic() >= ask_at:
+                supervisor.was_ready = _is_ready(listener)
+                ask_at = time.monotonic() + ASK_EVERY_S
 
 
-def accepts_at_once() -> bool:
-    """Whether this process takes requests before it is ready."""
-    return os.environ.get(FIRST) != "0"
+def _metrics_folder() -> "TemporaryDirectory[str]":
+    try:
+        return TemporaryDirectory(prefix="premise-server-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StartupError(f"There is no folder for temporary files (TMPDIR): {error.strerror or error}.") from None
+
+
+def _is_ready(listener: socket.socket) -> bool:
+    """Ask the children's `/health/ready`, as clients do; a wildcard address reaches this machine itself."""
+    host, port = listener.getsockname()[:2]
+    try:
+        with closing(HTTPConnection(host, port, timeout=ASK_EVERY_S)) as connection:
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
 
 
 def _end_with_parent() -> None:
@@ -87,13 +105,12 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _start(listener: socket.socket, metrics: str, *, first: bool) -> "subprocess.Popen[bytes]":
+def _start(listener: socket.socket, env: dict[str, str]) -> "subprocess.Popen[bytes]":
     number = listener.fileno()
-    env = {**os.environ, LISTENER: str(number), FIRST: str(int(first)), METRICS: metrics}
     # A session of its own: Ctrl-C reaches the parent, which stops the children once.
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "api"],
-        env=env,
+        env={**os.environ, **env, LISTENER: str(number)},
         stdin=subprocess.PIPE,
         pass_fds=[number],
         start_new_session=True,

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
-from shared.errors import StartupError
+from shared.listen import bare_host, bind_errors
 from shared.redis.keys import PRIORITIES
 
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -79,9 +79,5 @@ class WorkerMetrics:
         Raises:
             StartupError: the port cannot be used.
         """
-        try:
-            start_http_server(port, host, self.registry)
-        except OSError as error:
-            raise StartupError(
-                f"Cannot serve metrics on {host}:{port} (HOST, WORKER_METRICS_PORT): {error.strerror or error}."
-            ) from None
+        with bind_errors(host, port, "HOST, WORKER_METRICS_PORT"):
+            start_http_server(port, bare_host(host), self.registry)

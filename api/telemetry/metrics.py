@@ -18,11 +18,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from api.processes import METRICS
 from api.telemetry.stages import Stages
 from shared.errors import Full
 from shared.redis.keys import PRIORITIES, Priority
 
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client's own variable: the folder through which several API processes sum up their metrics."""
 Source = Literal["list", "near", "redis", "joined", "queued"]
 """Where a text's embedding came from: a remembered list of new premises, the near cache, the Redis cache, a job that
 embedded it already for another request, or a job of its own."""

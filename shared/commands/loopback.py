@@ -4,10 +4,12 @@ import urllib.request
 from http.client import HTTPResponse
 from typing import cast
 
+from shared.listen import bare_host
+
 
 def base_url(host: str, port: int) -> str:
     """Where a client on this machine finds an API that listens on `host`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare_host(host), bare_host(host))
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

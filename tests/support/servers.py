@@ -47,7 +47,7 @@ def redis_server(
     with running(command) as process:
         server = RedisServer(port, process, password)
         with server.client() as client:
-            wait_for(lambda: _answers(client), "redis-server")
+            wait_for(lambda: answers(client), "redis-server")
         yield server
 
 
@@ -124,7 +124,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 15) -> N
         time.sleep(0.05)
 
 
-def _answers(client: "redis.Redis") -> bool:
+def answers(client: "redis.Redis") -> bool:
     try:
         return bool(client.ping())
     except redis.RedisError:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic_settings import DotEnvSettingsSource
 
-from shared.commands.local_system import require_free
 from shared.commands.loopback import ask, base_url
 from shared.errors import StartupError
 from shared.finding import Finding
+from shared.listen import require_free
 from shared.settings import Settings
 
 PACKAGE = "lean-premise-server"

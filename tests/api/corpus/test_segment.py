@@ -1,15 +1,10 @@
 """A build is whole or not there, is made once, and serves what the data holds."""
 
-import contextlib
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -18,8 +13,6 @@ from api.corpus.reader import ReadCorpus
 from api.corpus.segment import artifacts_directory, build, is_whole, open_artifacts
 from api.search.index import PremiseIndex, Search
 from api.search.premise_set import PremiseSet
-from shared.commands.redis_server import free_port
-from tests.support.servers import Stack, redis_server, running, wait_for, wait_until_ready
 
 MADE_FROM = {"archive": "a", "embeddings": "e", "model": "m"}
 SAMPLE = {0: "text of 0"}
@@ -86,85 +79,6 @@ def test_a_build_that_was_interrupted_is_made_again(
     build(built, MADE_FROM, demo_corpus, rows, SAMPLE)
     assert is_whole(built, MADE_FROM)
     assert not partial.exists()
-
-
-def test_processes_that_start_at_once_build_once_and_share_a_port(served: Stack, tmp_path: Path) -> None:
-    port, log = free_port(), tmp_path / "api.log"
-    env = {**served.env, "PORT": str(port), "API_PROCESSES": "3", "DATA_DIR": str(tmp_path / "data")}
-    with running([sys.executable, "-P", "-m", "api"], env, log) as process:
-        url = f"http://127.0.0.1:{port}"
-        wait_until_ready(url, process, log)
-        wait_for(lambda: log.read_text().count("ready, with embeddings") == 3, "all three", 60)
-        assert log.read_text().count("building the index") == 1
-        children = psutil.Process(process.pid).children()
-        assert len(children) == 3
-        answers = {httpx.post(f"{url}/retrieve", json={"state": "x", "k": 9}).content for _ in range(12)}
-        assert len(answers) == 1
-        process.kill()
-        process.wait()
-        _, alive = psutil.wait_procs(children, timeout=20)
-        assert not alive
-
-
-def test_several_processes_stop_with_status_0(served: Stack, tmp_path: Path) -> None:
-    port, log = free_port(), tmp_path / "api.log"
-    env = {**served.env, "PORT": str(port), "API_PROCESSES": "2"}
-    with running([sys.executable, "-P", "-m", "api"], env, log) as process:
-        wait_until_ready(f"http://127.0.0.1:{port}", process, log)
-        process.terminate()
-        assert process.wait(30) == 0
-    assert "Fatal" not in log.read_text()
-
-
-def test_a_process_that_was_killed_is_replaced_and_meanwhile_the_others_answer(served: Stack, tmp_path: Path) -> None:
-    port, log = free_port(), tmp_path / "api.log"
-    env = {**served.env, "PORT": str(port), "API_PROCESSES": "2"}
-    with running([sys.executable, "-P", "-m", "api"], env, log) as process:
-        url = f"http://127.0.0.1:{port}"
-        wait_until_ready(url, process, log)
-        wait_for(lambda: log.read_text().count("ready, with embeddings") == 2, "both", 60)
-        psutil.Process(process.pid).children()[0].kill()
-        statuses = []
-
-        def replaced() -> bool:
-            with contextlib.suppress(httpx.TransportError):  # a connection that the dead one had taken
-                statuses.append(httpx.post(f"{url}/retrieve", json={"state": "x", "k": 1}).status_code)
-            return log.read_text().count("ready, with embeddings") == 3
-
-        wait_for(replaced, "the third", 60)
-        assert set(statuses) == {200}
-
-
-def test_a_process_that_cannot_start_again_leaves_the_others_serving(served: Stack, tmp_path: Path) -> None:
-    """Its queue's Redis is away just then."""
-    port, log = free_port(), tmp_path / "api.log"
-    with redis_server(tmp_path) as queue:
-        env = {**served.env, "PORT": str(port), "API_PROCESSES": "2", "REDIS_URL": queue.url}
-        code = "import api.processes as p, api.__main__ as m, sys; p.EARLY_S = 0.5; sys.exit(m.main())"
-        with (
-            running([sys.executable, "-P", "-m", "worker"], env, tmp_path / "worker.log"),
-            running([sys.executable, "-P", "-c", code], env, log) as process,
-        ):
-            url = f"http://127.0.0.1:{port}"
-            wait_until_ready(url, process, log)
-            wait_for(lambda: log.read_text().count("ready, with embeddings") == 2, "both", 60)
-            time.sleep(1)  # they have proved that they can
-            queue.process.kill()
-            psutil.Process(process.pid).children()[0].kill()
-            wait_for(lambda: "cannot be used" in log.read_text(), "the failing replacement", 30)
-            time.sleep(1)
-            assert process.poll() is None
-            assert httpx.get(f"{url}/health/live").status_code == 200
-
-
-def test_several_processes_that_cannot_start_are_one_failure(served: Stack, tmp_path: Path) -> None:
-    env = {**served.env, "PORT": str(free_port()), "API_PROCESSES": "2", "DATA_REPO": str(tmp_path / "nowhere")}
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "api"], env=env, capture_output=True, text=True, timeout=60, cwd=tmp_path
-    )
-    assert done.returncode == 1
-    assert "nowhere is not a directory" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_names_come_with_a_tag_and_compressed_when_asked(client: httpx.Client) -> None:

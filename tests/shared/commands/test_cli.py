@@ -192,6 +192,7 @@ def test_a_folder_named_as_a_role_is_not_run_instead(tmp_path: Path) -> None:
         ("0.0.0.0", "http://127.0.0.1:80"),
         ("::", "http://[::1]:80"),
         ("::1", "http://[::1]:80"),
+        ("[::]", "http://[::1]:80"),
         ("lean.example.org", "http://lean.example.org:80"),
     ],
 )
@@ -223,7 +224,9 @@ def test_the_demo_answers_shows_a_goal_and_stops_with_all_its_children(
     assert set(children) == {"api", "worker", "guard", "redis", "second redis"}
 
     children["api"].kill()
-    wait_for(lambda: "The API stopped (exit status -9) and is started again." in log.read_text(), "the message")
+    wait_for(
+        lambda: "The API stopped (SIGKILL) and is started again in 0.2 s; restart 1." in log.read_text(), "the message"
+    )
     wait_for(lambda: "api" in children_by_role(launcher.pid), "another API")
     everything = [*children.values(), *psutil.Process(launcher.pid).children(recursive=True)]
 
