@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from api.corpus.archive import read_archive
 from api.corpus.corpus import Corpus
 from api.corpus.declaration import Declaration, parse_declaration
-from api.corpus.reader import ReadCorpus, read_corpus
+from api.corpus.reader import NAME_COMPONENTS, ReadCorpus, read_corpus
 from api.retrieval.access import accessible_premises
 from shared.errors import StartupError
 from tests.support.archives import DEMO_DATA, Line, data_files, declaration, jsonl, pack
+from tests.support.repository import ROOT
 
 # fmt: off
 TOOLING = [
@@ -111,6 +112,17 @@ def test_both_forms_of_a_line_are_one_declaration(
     assert newer.text == older.text == "\n".join(lines)
     flags = [bool(both.get(flag)) for flag in ("inModuleSystem", "isExposed")]
     assert [older.in_module_system, older.is_exposed] == flags
+
+
+def test_the_page_about_the_data_shows_both_forms_their_text_and_the_filter() -> None:
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    lines, text = (re.findall(rf"```{language}\n(.*?)\n```", page, re.DOTALL)[0] for language in ("jsonl", "text"))
+    older, newer = [parse_declaration(line.encode()) for line in lines.splitlines()]
+    assert older == newer
+    assert older.text == text
+    modules, names = (set(re.split(r",\s+", shown)) for shown in re.findall(r"component in \{(.*?)\}", page, re.DOTALL))
+    assert modules == set(TOOLING)
+    assert names == NAME_COMPONENTS
 
 
 def test_half_of_the_newer_form_does_not_count() -> None:
