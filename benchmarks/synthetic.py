@@ -90,8 +90,8 @@ def declarations(count: int, sample: Path | None) -> Iterator[tuple[str, bytes]]
         rows = [
             json.dumps({
                 "name": f"Synthetic.M{module}.t{i}", "kind": "theorem" if i % 4 else "def", "args": ["(n m : Nat)"],
-                "type": f"n + m * {i} = m * {i} + n", "doc": None, "line": i, "column": 0, "isProp": bool(i % 4),
-                "isHumanTheorem": True, "inModuleSystem": module % 2 == 0, "isExposed": i % 8 == 0,
+                "type": f"n + m * {i} = m * {i} + n", "doc": None, "inModuleSystem": module % 2 == 0,
+                "isExposed": i % 8 == 0,
             }).encode()
             for i in range(share)
         ]  # fmt: skip

@@ -46,12 +46,12 @@ class Settings(BaseSettings):
     data_repo: Text = Field(
         "l3lab/lean-premises", description="Hugging Face dataset, or a local directory of the same layout"
     )
-    data_revision: Text = Field("v4.29.0", description="branch, tag or commit of DATA_REPO")
+    data_revision: Text = Field("v4.33.0", description="branch, tag or commit of DATA_REPO")
     model_id: Text = Field(
         "l3lab/all-distilroberta-v1-lr2e-4-bs256-nneg3-ml-ne2",
         description="Hugging Face model, or a local sentence-transformers directory",
     )
-    model_revision: Text = Field("v4.29.0", description="branch, tag or commit of MODEL_ID")
+    model_revision: Text = Field("v4.33.0", description="branch, tag or commit of MODEL_ID")
     model_name: str = Field("", description="name in cache keys and file names (default: end of MODEL_ID)")
     data_dir: Path = Field(Path("data"), description="where downloads and built files are kept")
 

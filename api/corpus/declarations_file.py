@@ -74,5 +74,7 @@ def save_declarations(directory: Path, corpus: ReadCorpus) -> None:
 def _shown(corpus: ReadCorpus) -> Iterator[ShownDeclaration]:
     """By premise id, which goes by file name; modules have the same order but where one's name begins another's."""
     for module in np.argsort(corpus.module_start, kind="stable").tolist():
+        if module and corpus.module_names[module] == corpus.module_names[module - 1]:
+            continue  # listed twice
         for d in corpus.declarations[corpus.module_start[module] : corpus.module_stop[module]]:
             yield ShownDeclaration(d.name, d.kind, corpus.module_names[module], d.args, d.type, d.doc)

@@ -1,15 +1,18 @@
 """Reads an unpacked data archive: filters its declarations and numbers them as clients and stored rows do."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from api.corpus.declaration import Declaration
+from api.corpus.declaration import Declaration, parse_declaration
 from shared.errors import StartupError
+
+logger = logging.getLogger(__name__)
 
 # fmt: off
 MODULE_COMPONENTS = frozenset({
@@ -22,14 +25,33 @@ MODULE_COMPONENTS = frozenset({
 NAME_COMPONENTS = frozenset({"Lean", "Lake", "Qq"})
 TYPE_PREFIX = "Lean."
 
+BOM = b"\xef\xbb\xbf"
+REVISION_CHARS = 200
+"""Of the file `revision`, at most this is read and shown."""
+SHOWN_CHARS = 150
+"""Of a name in a sentence."""
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The end of a declarations file that is not read, because a line before it is blank or malformed."""
+
+    file: str
+    line: int
+    """Number of the blank or malformed line, from 1."""
+    lines: int
+    """Lines from there on that are not blank."""
+    reason: str
+
 
 @dataclass(frozen=True)
 class ReadCorpus:
-    """A data archive, read and filtered. n premises, w declarations, m modules."""
+    """A data archive, read and filtered. n premises, w declarations, m lines of Modules.jsonl."""
 
     revision: str
     module_names: list[str]
-    """Sorted. Length m."""
+    """Sorted; a name that is listed twice is here twice. Length m."""
     wire_names: list[str]
     """Every declaration, in data order, duplicates kept. Length w."""
     declarations: list[Declaration]
@@ -39,6 +61,10 @@ class ReadCorpus:
     module_start: NDArray[np.int64]
     """Premises of module i are module_start[i]:module_stop[i]: a module is one file, so its ids are contiguous. [m]"""
     module_stop: NDArray[np.int64]
+    filtered: Mapping[str, int] = field(default_factory=dict)
+    """Declarations that the filter removed, counted by rule."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Ends of declarations files that were not read, in data order."""
 
     def __len__(self) -> int:
         return len(self.declarations)
@@ -72,61 +98,35 @@ class _Blacklist(msgspec.Struct, rename={"names": "hammerBlacklist"}):
     names: frozenset[str]
 
 
-Row = TypeVar("Row")
-
-
 def read_corpus(files: Mapping[str, bytes]) -> ReadCorpus:
     """The corpus of an unpacked data archive.
 
-    Raises:
-        StartupError: a file is missing, or a line is malformed; the sentence names both.
-    """
-    listed: set[str] = set()
-    for number, module in _rows(files, "Modules.jsonl", _Module):
-        if module.name in listed:
-            raise StartupError(f"Modules.jsonl line {number}: {module.name} is listed a second time.")
-        listed.add(module.name)
-    module_names = sorted(listed)
-    module_ids = {name: i for i, name in enumerate(module_names)}
-    blacklist = frozenset[str]().union(*(b.names for _, b in _rows(files, "HammerBlacklist.jsonl", _Blacklist)))
+    A declarations file ends at its first blank or malformed line, because it did for the reader that made the stored
+    rows; the log says so, and `left_out` counts what follows.
 
-    kept: list[Declaration] = []
-    premise_ids: dict[str, int] = {}
-    wire_names: list[str] = []
-    module_start = np.zeros(len(module_names), np.int64)
-    module_stop = np.zeros(len(module_names), np.int64)
+    Raises:
+        StartupError: a file is missing, Modules.jsonl or the blacklist is malformed, or a premise's module is not
+            listed; the sentence names file and line.
+    """
+    module_names = sorted(_module_names(files))
+    reading = _Reading(_blacklist(files), dict.fromkeys(module_names, (0, 0)))
     for file in sorted(f for f in files if f.startswith("Declarations/") and f.endswith(".jsonl")):
-        name = file.removeprefix("Declarations/").removesuffix(".jsonl")
-        if name not in module_ids:
-            raise StartupError(f"{file}: its module is not listed in Modules.jsonl.")
-        module_start[module_ids[name]] = len(kept)
-        module_is_premises = MODULE_COMPONENTS.isdisjoint(name.split("."))
-        for _, declaration in _rows(files, file, Declaration):
-            wire_names.append(declaration.name)
-            if module_is_premises and is_premise(declaration, blacklist) and declaration.name not in premise_ids:
-                premise_ids[declaration.name] = len(kept)
-                kept.append(declaration)
-        module_stop[module_ids[name]] = len(kept)
-    if not kept:
-        raise StartupError("The data archive holds no premise that passes the filter.")
+        reading.read(file, files[file])
+    _log(reading.filtered, reading.left_out)
+    if not reading.kept:
+        raise StartupError(_nothing_left(reading.left_out))
+    wire_names, premise_ids, spans = reading.wire_names, reading.premise_ids, reading.spans
     return ReadCorpus(
-        revision=files.get("revision", b"").decode(errors="replace").strip(),
+        revision=_revision(files.get("revision", b"")),
         module_names=module_names,
         wire_names=wire_names,
-        declarations=kept,
+        declarations=reading.kept,
         # By name, not by row: a client that maps names to positions may hold any of a duplicate's positions.
         wire_premise=np.fromiter((premise_ids.get(name, -1) for name in wire_names), np.int64, len(wire_names)),
-        module_start=module_start,
-        module_stop=module_stop,
-    )
-
-
-def is_premise(declaration: Declaration, blacklist: frozenset[str]) -> bool:
-    """The filter, but for its rules on modules and on names seen before."""
-    return (
-        declaration.name not in blacklist
-        and NAME_COMPONENTS.isdisjoint(declaration.name.split("."))
-        and not declaration.type.startswith(TYPE_PREFIX)
+        module_start=np.fromiter((spans[name][0] for name in module_names), np.int64, len(module_names)),
+        module_stop=np.fromiter((spans[name][1] for name in module_names), np.int64, len(module_names)),
+        filtered=reading.filtered,
+        left_out=tuple(reading.left_out),
     )
 
 
@@ -135,17 +135,125 @@ def needs_import_all(declaration: Declaration) -> bool:
     return declaration.in_module_system and declaration.kind != "theorem" and not declaration.is_exposed
 
 
-def _rows(files: Mapping[str, bytes], name: str, kind: type[Row]) -> Iterator[tuple[int, Row]]:
-    """Line number and content of each line of a .jsonl file; blank lines are passed over."""
+@dataclass
+class _Reading:
+    """The declarations files read so far."""
+
+    blacklist: frozenset[str]
+    spans: dict[str, tuple[int, int]]
+    """First premise id of each listed module, and the one after its last."""
+    wire_names: list[str] = field(default_factory=list)
+    kept: list[Declaration] = field(default_factory=list)
+    premise_ids: dict[str, int] = field(default_factory=dict)
+    filtered: Counter[str] = field(default_factory=Counter)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def read(self, file: str, content: bytes) -> None:
+        """Read one file. Files come in order of their names."""
+        module = file.removeprefix("Declarations/").removesuffix(".jsonl")
+        module_rule = _module_rule(module)
+        start = len(self.kept)
+        declarations, rest = _declarations(file, content)
+        self.left_out += rest
+        for number, declaration in enumerate(declarations, 1):
+            self.wire_names.append(declaration.name)
+            if rule := _rule(declaration, self.blacklist, module_rule, self.premise_ids):
+                self.filtered[rule] += 1
+                continue
+            if module not in self.spans:
+                raise StartupError(
+                    f"{_shown(file)} line {number}: {_shown(declaration.name)} is a premise, "
+                    "but its module is not listed in Modules.jsonl."
+                )
+            self.premise_ids[declaration.name] = len(self.kept)
+            self.kept.append(declaration)
+        if module in self.spans:
+            self.spans[module] = (start, len(self.kept))
+
+
+def _module_names(files: Mapping[str, bytes]) -> Iterator[str]:
+    decoder = msgspec.json.Decoder(_Module)
+    for number, line in enumerate(_content(files, "Modules.jsonl").splitlines(), 1):
+        if line.strip():
+            try:
+                yield decoder.decode(line).name
+            except MALFORMED as error:
+                raise StartupError(f"Modules.jsonl line {number}: {error}.") from None
+
+
+def _blacklist(files: Mapping[str, bytes]) -> frozenset[str]:
+    content = _content(files, "HammerBlacklist.jsonl")
+    if not content.strip():
+        raise StartupError('HammerBlacklist.jsonl is empty; one that names nothing is {"hammerBlacklist": []}.')
+    try:
+        return msgspec.json.decode(content, type=_Blacklist).names
+    except MALFORMED as error:
+        raise StartupError(f"HammerBlacklist.jsonl: {error}.") from None
+
+
+def _content(files: Mapping[str, bytes], name: str) -> bytes:
     if name not in files:
-        raise StartupError(f"The data archive has no {name}.")
-    decoder = msgspec.json.Decoder(kind)
-    for number, line in _lines(files[name]):
+        raise StartupError(f"The data archive has no {name} at its top.")
+    return files[name].removeprefix(BOM)
+
+
+def _revision(content: bytes) -> str:
+    """The file's text, fit for one line of a log and for a URL, whatever it holds."""
+    text = content.removeprefix(BOM)[: 4 * REVISION_CHARS].decode(errors="replace").strip()[:REVISION_CHARS]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _declarations(file: str, content: bytes) -> tuple[list[Declaration], list[LeftOut]]:
+    """The declarations, one a line, up to the first blank or malformed line, and the rest, if it holds anything."""
+    lines = content.splitlines()
+    declarations: list[Declaration] = []
+    for line in lines:
         try:
-            yield number, decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise StartupError(f"{name} line {number}: {error}.") from None
+            declarations.append(parse_declaration(line))
+        except MALFORMED as error:
+            rest = sum(1 for later in lines[len(declarations) :] if later.strip())
+            reason = str(error) if line.strip() else "a blank line"
+            return declarations, [LeftOut(file, len(declarations) + 1, rest, reason)] if rest else []
+    return declarations, []
 
 
-def _lines(content: bytes) -> Iterable[tuple[int, bytes]]:
-    return ((number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip())
+def _module_rule(module: str) -> str:
+    """The rule that removes all of this module's declarations; empty if none does."""
+    return next((f"module {part}" for part in module.split(".") if part in MODULE_COMPONENTS), "")
+
+
+def _rule(declaration: Declaration, blacklist: frozenset[str], module_rule: str, seen: Mapping[str, int]) -> str:
+    """The first rule of the filter that removes the declaration; empty if it is a premise."""
+    name = declaration.name
+    if name in blacklist:
+        return "blacklist"
+    if module_rule:
+        return module_rule
+    if not NAME_COMPONENTS.isdisjoint(name.split(".")):
+        return "name component"
+    if declaration.type.startswith(TYPE_PREFIX):
+        return "type prefix"
+    return "name seen before" if name in seen else ""
+
+
+def _log(filtered: Mapping[str, int], left_out: list[LeftOut]) -> None:
+    for end in left_out:
+        logger.warning(
+            "%s ends at line %d (%s): %d lines are left out", _shown(end.file), end.line, end.reason, end.lines
+        )
+    if filtered:
+        counts = ", ".join(f"{rule} {count}" for rule, count in sorted(filtered.items()))
+        logger.info("the filter removed %d declarations: %s", sum(filtered.values()), counts)
+
+
+def _nothing_left(left_out: list[LeftOut]) -> str:
+    sentence = "The data archive holds no premise that passes the filter"
+    if not left_out:
+        return f"{sentence}."
+    first = left_out[0]
+    return f"{sentence}: {_shown(first.file)} ends at line {first.line} ({first.reason})."
+
+
+def _shown(name: str) -> str:
+    """A name from the data in a sentence: one line, and short."""
+    return (name if name.isprintable() else ascii(name))[:SHOWN_CHARS]

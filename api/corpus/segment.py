@@ -29,7 +29,7 @@ from shared.vectors import Vectors
 logger = logging.getLogger(__name__)
 
 
-FORMAT = 2
+FORMAT = 3
 """Counts changes of what the files hold; an older build has another key and is never read."""
 READ_AHEAD_BYTES = 8 << 20
 

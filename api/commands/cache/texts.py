@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from api.corpus.declaration import Declaration
+from api.corpus.declaration import parse_declaration
 from shared.errors import PremiseServerError
 
 
@@ -42,7 +42,7 @@ def _text(line: bytes, *, only_json: bool, field: str) -> str:
         case dict() if isinstance(row.get(field), str):
             return str(row[field])
         case dict() if field == "decl":
-            return msgspec.convert(row, Declaration).text
+            return parse_declaration(line).text
         case dict():
             raise ValueError(f"an object without {field!r}")
     if only_json:

@@ -135,7 +135,7 @@ def test_show_without_an_index_or_of_another_model_still_shows_the_vector(
     assert "no row of float32" in cache(["show", "stranger@1:float16:b"], env, tmp_path).stdout
     away = {**env, "MODEL_ID": "lab/nowhere", "HF_ENDPOINT": "http://127.0.0.1:1"}
     assert (
-        "Nearest premises: lab/nowhere at 'v4.29.0' is not in DATA_DIR yet."
+        "Nearest premises: lab/nowhere at 'v4.33.0' is not in DATA_DIR yet."
         in cache(["show", stranger], away, tmp_path).stdout
     )
 

@@ -59,7 +59,86 @@ def test_folders_are_passed_over(tmp_path: Path) -> None:
     assert read_archive(path) == {"revision": b"v1"}
 
 
-@pytest.mark.parametrize("name", ["../evil", "Declarations/../../evil", "./..", "/etc/passwd", "//etc/passwd"])
+ADDED = [
+    "._.DS_Store",
+    ".DS_Store",
+    "._revision",
+    "Declarations/._A.jsonl",
+    "Declarations/.DS_Store",
+    "._Declarations/A.jsonl",
+    "__MACOSX/._revision",
+    "__MACOSX/Declarations/A.jsonl",
+    "PaxHeaders/revision",
+    "Declarations/PaxHeaders.4711/A.jsonl",
+    "pax_global_header",
+    "._line\nend",
+]
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "my-project/", "./my-project/"])
+def test_files_that_packers_add_are_passed_over(tmp_path: Path, prefix: str) -> None:
+    files = {"revision": b"v1", "Modules.jsonl": b"x", "Declarations/A.jsonl": b"a"}
+    added = dict.fromkeys(ADDED, b"\x00\x05\x16\x07")
+    packed = {**added, **{f"{prefix}{name}": content for name, content in (added | files).items()}}
+    assert read_archive(pack(tmp_path / "premises.tar.gz", packed)) == files
+
+
+def test_files_with_names_much_like_those_that_packers_add_are_read(tmp_path: Path) -> None:
+    files = dict.fromkeys(
+        [".revision", "_.x", "Declarations/My._A.jsonl", "x.DS_Store", "PaxHeadersX", "MACOSX/y"], b""
+    )
+    assert read_archive(pack(tmp_path / "premises.tar.gz", files)) == files
+
+
+def test_what_a_macs_tar_adds_to_every_file_is_passed_over(tmp_path: Path) -> None:
+    """A header with extended attributes, as bsdtar writes it, and a global one, as git does."""
+    path = tmp_path / "premises.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "0123456789abcdef"}) as archive:
+        member = tarfile.TarInfo("Declarations/Ä.jsonl")
+        member.size = 2
+        member.pax_headers = {"LIBARCHIVE.xattr.com.apple.provenance": "AQIA", "SCHILY.dev": "1"}
+        archive.addfile(member, io.BytesIO(b"ok"))
+    assert read_archive(path) == {"Declarations/Ä.jsonl": b"ok"}
+
+
+@pytest.mark.parametrize("top", ["my-project", "./my-project", "Mathlib.Data", "Ä b"])
+def test_one_folder_that_holds_everything_is_dropped(tmp_path: Path, top: str) -> None:
+    files = {"revision": b"v1", "Modules.jsonl": b"x", "Declarations/A.jsonl": b"a"}
+    path = pack(tmp_path / "premises.tar.gz", {f"{top}/{name}": content for name, content in files.items()})
+    assert read_archive(path) == files
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a/revision", "Modules.jsonl"],
+        ["a/revision", "b/Modules.jsonl"],
+        ["Declarations/A.jsonl", "Declarations/B.jsonl"],
+        ["revision"],
+        [],
+    ],
+)
+def test_a_folder_that_does_not_hold_everything_or_is_a_part_of_the_layout_stays(
+    tmp_path: Path, names: list[str]
+) -> None:
+    files = dict.fromkeys(names, b"x")
+    assert read_archive(pack(tmp_path / "premises.tar.gz", files)) == files
+
+
+def test_only_one_folder_is_dropped(tmp_path: Path) -> None:
+    path = pack(tmp_path / "premises.tar.gz", {"a/b/revision": b"v1"})
+    assert read_archive(path) == {"b/revision": b"v1"}
+
+
+def test_imports_take_no_memory(tmp_path: Path) -> None:
+    files = {"a/revision": b"v1", "a/Imports/A.jsonl": b"x", "a/Declarations/Imports.jsonl": b"y"}
+    path = pack(tmp_path / "premises.tar.gz", files)
+    assert read_archive(path) == {"revision": b"v1", "Declarations/Imports.jsonl": b"y"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "Declarations/../../evil", "./..", "/etc/passwd", "//etc/passwd", "a/../._b", "__MACOSX/../x"]
+)
 def test_a_path_that_leads_out_of_the_archive_is_refused(tmp_path: Path, name: str) -> None:
     path = pack(tmp_path / "premises.tar.gz", {name: b"x"})
     assert repr(name.rstrip("/")) in refusal(path)
@@ -77,8 +156,16 @@ def test_a_path_that_leads_out_of_the_archive_is_refused(tmp_path: Path, name: s
     ],
 )
 def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes, target: str) -> None:
-    path = archive_with(tmp_path, special("Modules.jsonl", kind, target))
-    assert "'Modules.jsonl' is a link or device" in refusal(path)
+    for name in ("Modules.jsonl", "Declarations/._A.jsonl", "Imports/A.jsonl"):
+        path = archive_with(tmp_path, special(name, kind, target))
+        assert f"'{name}' is a link or device" in refusal(path)
+
+
+def test_a_refusal_shows_a_short_name_on_one_line(tmp_path: Path) -> None:
+    path = archive_with(tmp_path, special("a\nb" + "x" * 10_000, tarfile.SYMTYPE, "revision"))
+    sentence = refusal(path)
+    assert r"'a\nbxxx" in sentence
+    assert len(sentence) < len(str(path)) + 200
 
 
 def test_a_file_that_is_no_gzip_is_refused(tmp_path: Path) -> None:

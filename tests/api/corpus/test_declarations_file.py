@@ -20,7 +20,7 @@ from api.corpus.declarations_file import Declarations, save_declarations
 from api.corpus.reader import ReadCorpus, read_corpus
 from api.corpus.segment import artifacts_directory, build, is_whole, open_artifacts
 from shared.commands.redis_server import free_port
-from tests.support.archives import Line, data_files, declaration
+from tests.support.archives import Line, data_files, declaration, jsonl
 from tests.support.demo_data import demo_declarations
 from tests.support.lean_client import ALL, error_sentence
 from tests.support.servers import Stack, running, wait_until_ready
@@ -52,10 +52,12 @@ def plain(modules: Mapping[str, list[Line]], corpus: ReadCorpus) -> dict[str, di
 
 
 @settings(max_examples=150, deadline=None)
-@given(modules=st.dictionaries(MODULES, st.lists(LINES, max_size=4), min_size=1))
-def test_every_premise_is_read_back_as_the_data_has_it(modules: dict[str, list[Line]]) -> None:
+@given(modules=st.dictionaries(MODULES, st.lists(LINES, max_size=4), min_size=1), twice=st.sets(MODULES))
+def test_every_premise_is_read_back_as_the_data_has_it(modules: dict[str, list[Line]], twice: set[str]) -> None:
     modules["Always"] = [declaration("always")]
-    corpus = read_corpus(data_files(modules, blacklist=["no"]))
+    files = data_files(modules, blacklist=["no"])
+    files["Modules.jsonl"] += jsonl({"name": module} for module in sorted(twice))
+    corpus = read_corpus(files)
     with TemporaryDirectory() as directory:
         save_declarations(Path(directory), corpus)
         declarations = Declarations.load(Path(directory), corpus.premise_ids)

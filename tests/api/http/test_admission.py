@@ -43,7 +43,7 @@ def ask(url: str, key: str, client: str) -> httpx.Response:
     return httpx.post(f"{url}/retrieve", json=BODY, headers=headers, timeout=60)
 
 
-@pytest.mark.parametrize("path", ["retrieve", f"{KEY}x/retrieve", f"v4.29.0/{KEY}/retrieve", "Bearer/retrieve"])
+@pytest.mark.parametrize("path", ["retrieve", f"{KEY}x/retrieve", f"v4.33.0/{KEY}/retrieve", "Bearer/retrieve"])
 @pytest.mark.parametrize("bearer", ["", "Bearer", f"Bearer {KEY[:-1]}", f"Basic {KEY}", "Bearer é"])
 def test_without_the_key_nothing_is_answered(locked: tuple[list[str], Path], path: str, bearer: str) -> None:
     headers = {b"Authorization": bearer.encode()} if bearer else None
@@ -61,11 +61,11 @@ def test_no_route_but_health_is_open(locked: tuple[list[str], Path], path: str) 
     assert httpx.get(f"{locked[0][0]}/health/ready").status_code == 200
 
 
-@pytest.mark.parametrize("base", [KEY, f"/{KEY}/", f"{KEY}/v4.29.0"])
+@pytest.mark.parametrize("base", [KEY, f"/{KEY}/", f"{KEY}/v4.33.0"])
 def test_a_key_in_the_base_url_serves_clients_that_can_set_nothing_else(
     locked: tuple[list[str], Path], served: Stack, base: str
 ) -> None:
-    base = base.replace("v4.29.0", httpx.get(f"{served.base_url}/version").json()["data_reports"])
+    base = base.replace("v4.33.0", httpx.get(f"{served.base_url}/version").json()["data_reports"])
     url = f"{locked[0][0]}/{base}"
     assert httpx.get(f"{url}/max-new-premises").json() == 2048
     answer = httpx.post(f"{url}/retrieve", json=BODY, headers={"X-Forwarded-For": "192.0.2.1"}, timeout=60)

@@ -31,9 +31,9 @@ def at(served: Stack, path: str) -> str:
         "//retrieve",
         "/retrieve/",
         "///retrieve//",
-        "/v4.29.0/retrieve",
+        "/v4.33.0/retrieve",
         "/demo-1/retrieve",
-        "/v4.29.0//retrieve/",
+        "/v4.33.0//retrieve/",
         "/retrieve?x=1",
     ],
 )
@@ -46,7 +46,7 @@ def test_a_path_with_spare_slashes_or_a_served_revision_is_retrieve(
 
 
 @pytest.mark.parametrize("route", CONTRACT)
-@pytest.mark.parametrize("form", ["/{}", "{}/", "/v4.29.0{}", "/demo-1{}"])
+@pytest.mark.parametrize("form", ["/{}", "{}/", "/v4.33.0{}", "/demo-1{}"])
 def test_the_other_routes_take_the_same_paths(client: httpx.Client, served: Stack, route: str, form: str) -> None:
     answer = client.get(at(served, form.format(route)), follow_redirects=False)
     assert answer.status_code == 200
@@ -149,7 +149,7 @@ def test_health_says_live_and_ready(client: httpx.Client) -> None:
 def test_version_says_what_is_served(client: httpx.Client) -> None:
     answer = client.get("/version").json()
     assert answer["version"] == version("lean-premise-server")
-    assert answer["data_revision"] == "v4.29.0"
+    assert answer["data_revision"] == "v4.33.0"
     assert answer["data_reports"] == "demo-1"
     name, _, rest = answer["model"].partition("@")
     assert name == "all-MiniLM-L6-v2"

@@ -109,17 +109,17 @@ DECLARATIONS = st.fixed_dictionaries(
     },
     optional={"inModuleSystem": st.booleans(), "isExposed": st.booleans()},
 )
-REST: Item = {"args": [], "doc": None, "line": None, "column": None, "isProp": True, "isHumanTheorem": True}
-"""Fields that decide nothing."""
+REST: Item = {"args": []}
+"""Fields that are needed and decide nothing."""
 
 
 @st.composite
 def corpora(draw: st.DrawFn) -> Data:
-    """Modules in any order, some without a file; a corpus may not be empty, so one premise is always there."""
+    """Modules in any order, some twice, some without a file; a corpus may not be empty, so one premise is there."""
     files = draw(st.dictionaries(st.sampled_from(MODULES), st.lists(DECLARATIONS, max_size=5)))
     sure = {**draw(DECLARATIONS), "name": "sure", "type": "Nat"}
     files["Z"] = [*files.get("Z", []), sure]
-    listed = draw(st.permutations(MODULES))
+    listed = draw(st.permutations([*MODULES, *draw(st.lists(st.sampled_from(MODULES), max_size=2))]))
     return Data(listed, {module: [{**REST, **item} for item in items] for module, items in files.items()})
 
 
