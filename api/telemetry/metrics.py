@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from api.processes import METRICS
 from api.telemetry.stages import Stages
 from shared.errors import Full
-from shared.redis.keys import PRIORITIES, Priority
+from shared.redis.keys import LANES, Lane
 
 Source = Literal["list", "near", "redis", "joined", "queued"]
 """Where a text's embedding came from: a remembered list of new premises, the near cache, the Redis cache, a job that
@@ -65,12 +65,12 @@ class Metrics:
         self._texts = Counter(
             "premise_texts",
             "Texts whose embedding was asked for, by where it came from; all but queued are cache hits",
-            ("priority", "source"),
+            ("lane", "source"),
             registry=registry,
         )
-        for priority in PRIORITIES:
+        for lane in LANES:
             for source in SOURCES:
-                self._texts.labels(priority, source)
+                self._texts.labels(lane, source)
         self.refused = Counter(
             "premise_refused", "Requests answered with 429, by what was full", ("reason",), registry=registry
         )
@@ -100,8 +100,8 @@ class Metrics:
         """Times a part of a stage that requests may share."""
         return self._stages.labels(stage).time()
 
-    def count_texts(self, priority: Priority, source: Source, count: int) -> None:
-        self._texts.labels(priority, source).inc(count)
+    def count_texts(self, lane: Lane, source: Source, count: int) -> None:
+        self._texts.labels(lane, source).inc(count)
 
     def texts(self) -> dict[Source, int]:
         """Texts asked for since the start, over all processes."""
