@@ -99,3 +99,13 @@ async def test_nobody_waits_to_learn_what_one_before_has_learnt(queue: Embedding
     assert [str(outcome) for outcome in outcomes] == ["No worker is alive."] * len(tasks)
     assert not inside
     await come()
+
+
+async def test_while_redis_is_away_the_time_is_told_as_it_is(
+    queue: EmbeddingQueue, redis_instance: RedisServer
+) -> None:
+    assert [await queue.retry_after("bulk", 3.0, 2.0) for _ in range(3)] == [3, 5, 7]
+    assert await queue.retry_after("interactive", 3.0, 2.0) == 3
+    redis_instance.process.kill()
+    redis_instance.process.wait()
+    assert [await queue.retry_after("bulk", 3.0, 2.0) for _ in range(3)] == [3, 3, 3]
