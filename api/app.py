@@ -109,6 +109,8 @@ def loader(settings: Settings, redis: Connections, metrics: Metrics) -> Loader:
         data_dir=settings.data_dir,
         max_k=settings.max_k,
         max_new_premises=settings.max_new_premises,
+        state_ttl=settings.state_ttl,
+        premise_ttl=settings.premise_ttl,
     )
 
 

@@ -154,7 +154,7 @@ def through_batcher(encoder: TorchEncoder) -> Embed:
     async def run(texts: Sequence[str]) -> Vectors:
         async with Batcher(encoder) as batcher:
             jobs = [texts[i : i + JOB_TEXTS] for i in range(0, len(texts), JOB_TEXTS)]
-            parts = await asyncio.gather(*(batcher.embed(job, "premises") for job in jobs))
+            parts = await asyncio.gather(*(batcher.embed(job, "bulk") for job in jobs))
         rows = [row for part in parts for row in part]
         return np.stack([row for row in rows if isinstance(row, np.ndarray)])
 

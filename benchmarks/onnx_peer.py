@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from shared.model.directory import ModelDirectory
-from worker.batcher import take_batch
+from worker.batch_rule import take_batch
 from worker.engine.tokenizer import TokenIds, Tokenizer
 
 BUDGET = 2_048

@@ -17,18 +17,20 @@ from typing import cast
 import numpy as np
 import psutil
 import uvloop
-from arq.jobs import Job
+from arq.jobs import Job as StockJob
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
 from rich.console import Console
 
 from api.embedding.embedder import Embedder
-from api.embedding.queue import EmbeddingQueue
+from api.embedding.queue import EmbeddingQueue, Terms
+from shared.deadline import Deadline
 from shared.model.text import text_digest
 from shared.redis.client import connect, disconnect
 from shared.redis.embedding_cache import EmbeddingCache
-from shared.redis.keys import Priority
-from shared.redis.reply import Outcome
+from shared.redis.job import Job
+from shared.redis.keys import Lane
+from shared.redis.reply import Reply
 from shared.vectors import Vectors
 from tests.support.report import p50_p99, print_machine, table
 from tests.support.servers import redis_server, running
@@ -36,6 +38,7 @@ from worker.queue_worker import Abandoned, QueueWorker
 
 FINGERPRINT = "bench@1:float32"
 DIMENSION = 768
+TTL_S = 60.0
 VECTOR: Vectors = np.full(DIMENSION, DIMENSION**-0.5, np.float32)
 
 ROUND_TRIPS = 1_000
@@ -46,27 +49,27 @@ BULK_WAITING = 1_500
 IDLE_S = 10.0
 
 
-async def trivial(digests: list[str], texts: list[str], _abandoned: Abandoned) -> Outcome:
-    if texts and texts[0].startswith("bulk"):
+async def trivial(job_id: str, job: Job, _abandoned: Abandoned) -> Reply:
+    if job.texts and job.texts[0].startswith("bulk"):
         await asyncio.sleep(0.01)  # a batch's worth of another thread's time
-    return Outcome(digests, np.tile(VECTOR, (len(digests), 1)), {}, cached=False)
+    return Reply.of(job_id, dict.fromkeys(job.digests, VECTOR), {}, cached=False)
 
 
 async def run_worker(url: str) -> None:
     """Both queues in one process, as the real worker has them."""
-    queues: tuple[tuple[Priority, int, int], ...] = (("state", IN_FLIGHT, IN_FLIGHT), ("premises", 4, 1))
+    queues: tuple[tuple[Lane, int, int], ...] = (("interactive", IN_FLIGHT, IN_FLIGHT), ("bulk", 4, 1))
     workers = [
         QueueWorker(
             trivial,
             redis=connect(url),
             fingerprint=FINGERPRINT,
-            priority=priority,
+            lane=lane,
             worker_id="bench",
             slots=slots,
             claim_most=claim_most,
             completion_wait_s=1,
         )
-        for priority, slots, claim_most in queues
+        for lane, slots, claim_most in queues
     ]
     await asyncio.gather(*(worker.async_run() for worker in workers))
 
@@ -97,11 +100,11 @@ async def measure(url: str, worker: psutil.Process, console: Console) -> None:
     async with Embedder(queue, cache, dimension=DIMENSION, near_entries=1, chunk_tokens=1) as embedder:
 
         async def ours(text: str) -> None:
-            await embedder.embed([text], "state", 60)
+            await embedder.embed([text], "interactive", TTL_S, Deadline.after(60))
 
         async def stock(_text: str) -> None:
             job = await redis.enqueue_job("echo", _queue_name="stock")
-            assert isinstance(job, Job)
+            assert isinstance(job, StockJob)
             await job.result(timeout=60)
 
         await ours("warm up")
@@ -115,7 +118,9 @@ async def measure(url: str, worker: psutil.Process, console: Console) -> None:
         rows.append((f"{IN_FLIGHT} waiting", "", "", rate))
         stock_rate = await burst(stock, "stock burst", IN_FLIGHT * 6)
         rows.append((f"{IN_FLIGHT} waiting, arq as it comes", "", "", stock_rate))
-        bulk = asyncio.create_task(embedder.embed([f"bulk {i}" for i in range(BULK_WAITING)], "premises", 600))
+        bulk = asyncio.create_task(
+            embedder.embed([f"bulk {i}" for i in range(BULK_WAITING)], "bulk", TTL_S, Deadline.after(600))
+        )
         await asyncio.sleep(0.5)
         behind = p50_p99(await one_by_one(ours, "behind", 200))
         rows.append((f"{BULK_WAITING} bulk jobs waiting", *behind, ""))
@@ -137,7 +142,9 @@ async def bare(queue: EmbeddingQueue) -> AsyncIterator[Callable[[str], Awaitable
                 arrived.setdefault(reply.job_id, asyncio.Event()).set()
 
     async def call(text: str) -> None:
-        (job_id,) = (await queue.submit({text_digest(text): text}, "state", 60_000)).jobs.values()
+        (job_id,) = (
+            await queue.submit({text_digest(text): text}, Terms("interactive", TTL_S, Deadline.after(60)))
+        ).jobs.values()
         await arrived.setdefault(job_id, asyncio.Event()).wait()
         del arrived[job_id]
 

@@ -22,6 +22,7 @@ from api.embedding.embedder import Embedder
 from api.embedding.queue import EmbeddingQueue, estimated_tokens
 from benchmarks.simulated_device import TOKENS_PER_S
 from shared.commands.demo_run import demo_environment
+from shared.deadline import Deadline
 from shared.model.directory import open_model
 from shared.model.spec import ModelSpec
 from shared.redis.client import connect, disconnect
@@ -34,6 +35,7 @@ from tests.support.servers import redis_server, running
 WORKERS = (1, 2, 4, 8)
 PREMISES = 2_048
 AT_ONCE = 4
+TTL_S = 600.0
 
 
 async def measure(settings: Settings, workers: int, texts: list[str]) -> tuple[float, float]:
@@ -51,12 +53,14 @@ async def measure(settings: Settings, workers: int, texts: list[str]) -> tuple[f
                         chunk_tokens=settings.chunk_tokens) as embedder:  # fmt: skip
         while await queue.workers_alive() < workers:
             await asyncio.sleep(0.1)
-        await embedder.embed(["warm up"], "premises", 60)
+        await embedder.embed(["warm up"], "bulk", TTL_S, Deadline.after(60))
         start = time.perf_counter()
-        await asyncio.gather(*(embedder.embed(request(f"r{i}"), "premises", 600) for i in range(AT_ONCE)))
+        await asyncio.gather(
+            *(embedder.embed(request(f"r{i}"), "bulk", TTL_S, Deadline.after(600)) for i in range(AT_ONCE))
+        )
         together = time.perf_counter() - start
         start = time.perf_counter()
-        await embedder.embed(request("alone"), "premises", 600)
+        await embedder.embed(request("alone"), "bulk", TTL_S, Deadline.after(600))
         alone = time.perf_counter() - start
     await disconnect(queue_redis)
     await disconnect(cache_redis)

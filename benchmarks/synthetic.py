@@ -28,11 +28,11 @@ from shared.commands.demo_run import demo_environment
 from shared.commands.redis_server import free_port
 from shared.model.directory import open_model
 from shared.model.spec import ModelSpec
-from shared.redis import keys as redis_keys
 from shared.redis.client import connect
 from shared.redis.embedding_cache import EmbeddingCache
-from shared.redis.keys import Priority
-from shared.redis.reply import Outcome
+from shared.redis.job import Job
+from shared.redis.keys import LANES
+from shared.redis.reply import Reply
 from shared.settings import Settings, load_settings
 from shared.vectors import Vectors
 from tests.support.repository import ROOT
@@ -177,24 +177,23 @@ async def run_worker(bases: Path) -> None:
     fingerprint = open_model(ModelSpec.of(settings), settings.data_dir, weights=False).fingerprint(settings.dtype)
     cache = EmbeddingCache(connect(settings.cache_url), fingerprint, DIMENSION)
 
-    async def embed(digests: list[str], texts: list[str], _abandoned: Abandoned) -> Outcome:
-        rows = np.stack([vectors(text) for text in texts])
-        await cache.put(dict(zip(digests, rows, strict=True)), settings.premise_ttl)
-        return Outcome(digests, rows, {}, cached=True)
+    async def embed(job_id: str, job: Job, _abandoned: Abandoned) -> Reply:
+        rows = {digest: vectors(text) for digest, text in zip(job.digests, job.texts, strict=True)}
+        await cache.put(rows, job.ttl_s)
+        return Reply.of(job_id, rows, {}, cached=True)
 
-    priorities: tuple[Priority, ...] = redis_keys.PRIORITIES
     workers = [
         QueueWorker(
             embed,
             redis=connect(settings.redis_url),
             fingerprint=fingerprint,
-            priority=priority,
+            lane=lane,
             worker_id="synthetic",
             slots=4,
             claim_most=4,
             completion_wait_s=1,
         )
-        for priority in priorities
+        for lane in LANES
     ]
     await asyncio.gather(*(worker.async_run() for worker in workers))
 

@@ -71,6 +71,7 @@ class TextFailed(PremiseServerError):
 
     status = 422
 
-    def __init__(self, message: str, digest: str = "") -> None:
+    def __init__(self, message: str, position: int = 0) -> None:
+        """`position` is that of the text in the list that was to be embedded; of equal texts, the first one's."""
         super().__init__(message)
-        self.digest = digest
+        self.position = position

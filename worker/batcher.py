@@ -21,8 +21,9 @@ from opentelemetry.trace import (
 )
 
 from shared.errors import ModelBroken, TextFailed
-from shared.redis.keys import PRIORITIES, Priority
+from shared.redis.keys import LANES, Lane
 from shared.vectors import Vector
+from worker.batch_rule import cost, take_batch
 from worker.engine.encoder import Encoder
 from worker.engine.tokenizer import TokenIds
 from worker.metrics import WorkerMetrics
@@ -31,32 +32,6 @@ logger = logging.getLogger(__name__)
 
 Embedded = Vector | TextFailed | None
 """A text's unit vector, or why it has none; nothing for one that was dropped."""
-
-
-def take_batch(lengths: Sequence[int], max_tokens: int, *, padded: bool) -> list[int]:
-    """Indices of the next batch among texts waiting in order of arrival, `lengths` tokens each.
-
-    The oldest text is always in it, so nothing starves; then come those nearest to it in length, while the cost stays
-    within `max_tokens`. Near lengths keep padding small; a packed model computes texts of one length together. A text
-    longer than the budget goes alone.
-    """
-    batch: list[int] = []
-    longest = total = 0
-    for i in sorted(range(len(lengths)), key=lambda i: (i != 0, abs(lengths[i] - lengths[0]), i)):
-        longest = max(longest, lengths[i])
-        total += lengths[i]
-        if batch and (longest * (len(batch) + 1) if padded else total) > max_tokens:
-            break
-        batch.append(i)
-    return batch
-
-
-def cost(batch: Sequence[TokenIds], *, padded: bool) -> int:
-    """Tokens that the model computes: longest x count if it pads, the sum of the lengths if it packs.
-
-    Without the few that `packing.evened` adds on a CPU.
-    """
-    return max(map(len, batch)) * len(batch) if padded else sum(map(len, batch))
 
 
 @dataclass(eq=False)
@@ -78,7 +53,7 @@ class Batcher:
     tracer: Tracer = field(default_factory=NoOpTracer)
     budget: int = 0
     """Most tokens of a batch: the encoder's, until the device ran out of memory."""
-    _pending: dict[Priority, list[_Entry]] = field(default_factory=lambda: {p: [] for p in PRIORITIES})
+    _pending: dict[Lane, list[_Entry]] = field(default_factory=lambda: {lane: [] for lane in LANES})
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _model_thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="model"))
     # Tokenising has a thread of its own: it runs ahead while the model computes.
@@ -112,7 +87,7 @@ class Batcher:
         self._tokenizer_thread.shutdown(cancel_futures=True)
 
     async def embed(
-        self, texts: Sequence[str], priority: Priority, abandoned: asyncio.Future[None] | None = None
+        self, texts: Sequence[str], lane: Lane, abandoned: asyncio.Future[None] | None = None
     ) -> list[Embedded]:
         """A unit vector, shape [dimension], for each text, or why that text has none.
 
@@ -122,7 +97,7 @@ class Batcher:
         tokens = await loop.run_in_executor(self._tokenizer_thread, self.encoder.tokenize, texts)
         job = get_current_span().get_span_context()
         entries = [_Entry(ids, loop.create_future(), job) for ids in tokens]
-        self._pending[priority] += entries
+        self._pending[lane] += entries
         self._arrived.set()
         if abandoned:
             abandoned.add_done_callback(lambda _: _drop(entries))
@@ -134,24 +109,24 @@ class Batcher:
             raise
         return [_outcome(e.result) for e in entries]
 
-    def waiting(self, priority: Priority) -> int:
+    def waiting(self, lane: Lane) -> int:
         """Texts tokenised and not yet in a batch."""
-        return len(self._pending[priority])
+        return len(self._pending[lane])
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        turn: Priority = "state"
+        turn: Lane = "interactive"
         while True:
             await self._arrived.wait()
-            priority = next((p for p in (turn, *PRIORITIES) if self._pending[p]), None)
-            if priority is None:
+            lane = next((lane for lane in (turn, *LANES) if self._pending[lane]), None)
+            if lane is None:
                 self._arrived.clear()
                 continue
-            batch = self._take(priority)
+            batch = self._take(lane)
             if not batch:
                 continue
             # Turns alternate while both wait: a state waits for one batch at most, and bulk work goes on.
-            turn = "premises" if priority == "state" else "state"
+            turn = "bulk" if lane == "interactive" else "interactive"
             try:
                 vectors = await loop.run_in_executor(self._model_thread, self._timed, batch)
             except ModelBroken as error:
@@ -163,17 +138,17 @@ class Batcher:
             else:
                 _settle(batch, vectors)
                 failed = sum(isinstance(v, TextFailed) for v in vectors)
-                self.metrics.texts.labels(priority, "failed").inc(failed)
-                self.metrics.texts.labels(priority, "embedded").inc(len(batch) - failed)
+                self.metrics.texts.labels(lane, "failed").inc(failed)
+                self.metrics.texts.labels(lane, "embedded").inc(len(batch) - failed)
 
-    def _take(self, priority: Priority) -> list[_Entry]:
-        waiting = [entry for entry in self._pending[priority] if not entry.result.cancelled()]
-        self.metrics.texts.labels(priority, "dropped").inc(len(self._pending[priority]) - len(waiting))
+    def _take(self, lane: Lane) -> list[_Entry]:
+        waiting = [entry for entry in self._pending[lane] if not entry.result.cancelled()]
+        self.metrics.texts.labels(lane, "dropped").inc(len(self._pending[lane]) - len(waiting))
         if not waiting:
-            self._pending[priority] = []
+            self._pending[lane] = []
             return []
         chosen = set(take_batch([len(e.tokens) for e in waiting], self.budget, padded=self.encoder.padded))
-        self._pending[priority] = [entry for i, entry in enumerate(waiting) if i not in chosen]
+        self._pending[lane] = [entry for i, entry in enumerate(waiting) if i not in chosen]
         batch = [waiting[i] for i in sorted(chosen)]
         for entry in batch:
             entry.taken = True
@@ -182,7 +157,7 @@ class Batcher:
     def _timed(self, batch: list[_Entry]) -> list[Vector | TextFailed]:
         """Runs in the model thread."""
         tokens = [entry.tokens for entry in batch]
-        computed = cost(tokens, padded=self.encoder.padded)
+        computed = cost([len(ids) for ids in tokens], padded=self.encoder.padded)
         self.metrics.tokens.inc(sum(map(len, tokens)))
         self.metrics.computed_tokens.inc(computed)
         self.metrics.batch_tokens.observe(computed)
@@ -217,7 +192,7 @@ class Batcher:
         middle = len(batch) // 2
         halves = (batch[:middle], batch[middle:])
         results = [self._embed(half) for half in halves]
-        size = max(cost(half, padded=self.encoder.padded) for half in halves)
+        size = max(cost([len(ids) for ids in half], padded=self.encoder.padded) for half in halves)
         # No text was at fault, so the size was.
         if not any(isinstance(result, TextFailed) for part in results for result in part) and size < self.budget:
             self._set_budget(size)

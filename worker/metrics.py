@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from shared.listen import bare_host, bind_errors
-from shared.redis.keys import PRIORITIES
+from shared.redis.keys import LANES
 
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 TOKENS_BUCKETS = (64, 256, 1_024, 4_096, 16_384, 65_536, 262_144)
@@ -18,12 +18,12 @@ class WorkerMetrics:
         self.texts = Counter(
             "premise_worker_texts",
             "Texts taken from the queue: embedded, failed, or dropped because nobody waits any more",
-            ("priority", "outcome"),
+            ("lane", "outcome"),
             registry=self.registry,
         )
-        for priority in PRIORITIES:
+        for lane in LANES:
             for outcome in ("embedded", "failed", "dropped"):
-                self.texts.labels(priority, outcome)
+                self.texts.labels(lane, outcome)
         self.tokens = Counter("premise_worker_tokens", "Tokens of the texts in batches", registry=self.registry)
         self.computed_tokens = Counter(
             "premise_worker_computed_tokens",
@@ -33,12 +33,12 @@ class WorkerMetrics:
         self.queue_wait = Histogram(
             "premise_worker_queue_wait_seconds",
             "From queueing a job to a worker taking it",
-            ("priority",),
+            ("lane",),
             buckets=SECONDS_BUCKETS,
             registry=self.registry,
         )
-        for priority in PRIORITIES:
-            self.queue_wait.labels(priority)
+        for lane in LANES:
+            self.queue_wait.labels(lane)
         self.batch_seconds = Histogram(
             "premise_worker_batch_seconds",
             "Time of one batch in the model",
@@ -68,8 +68,8 @@ class WorkerMetrics:
     def texts_embedded(self) -> int:
         """Since the start."""
         counts = [
-            self.registry.get_sample_value("premise_worker_texts_total", {"priority": p, "outcome": "embedded"})
-            for p in PRIORITIES
+            self.registry.get_sample_value("premise_worker_texts_total", {"lane": lane, "outcome": "embedded"})
+            for lane in LANES
         ]
         return int(sum(count or 0 for count in counts))
 

@@ -1,4 +1,4 @@
-"""One worker process: the model, and a queue worker for each priority on top of it."""
+"""One worker process: the model, and a queue worker for each lane on top of it."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from shared.model.directory import ModelDirectory, open_model
 from shared.model.spec import ModelSpec
 from shared.redis.client import connect, disconnect, require
 from shared.redis.embedding_cache import EmbeddingCache
-from shared.redis.keys import Priority
+from shared.redis.keys import Lane
 from shared.settings import Settings
 from shared.tracing import tracer
 from worker.batcher import Batcher
@@ -23,8 +23,8 @@ from worker.queue_worker import QueueWorker
 
 logger = logging.getLogger(__name__)
 
-STATE_SLOTS = 64
-"""States in progress in one worker; one batch takes them all."""
+INTERACTIVE_SLOTS = 64
+"""Interactive jobs in progress in one worker, a state each as a rule; one batch takes them all."""
 COMPLETION_WAIT_S = 30
 """How long a stopping worker finishes what it has claimed; far longer than a batch."""
 
@@ -74,20 +74,20 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
 def queue_workers(
     settings: Settings, batcher: Batcher, cache: EmbeddingCache, fingerprint: str, worker_id: str
 ) -> list[QueueWorker]:
-    """One a priority, all over the same model."""
+    """One a lane, all over the same model."""
     # Bulk slots: one batch in the model and the next one tokenised; the rest is for other workers.
     bulk_slots = 1 + -(-2 * batcher.encoder.batch_tokens // settings.chunk_tokens)
     # Chunks are claimed one at a time, so that those of one request spread over the workers that are free.
-    queues: tuple[tuple[Priority, float, int, int], ...] = (
-        ("state", settings.state_ttl, STATE_SLOTS, STATE_SLOTS),
-        ("premises", settings.premise_ttl, bulk_slots, 1),
+    queues: tuple[tuple[Lane, int, int], ...] = (
+        ("interactive", INTERACTIVE_SLOTS, INTERACTIVE_SLOTS),
+        ("bulk", bulk_slots, 1),
     )
     return [
         QueueWorker(
-            EmbedJob(batcher, cache, priority, ttl_s),
+            EmbedJob(batcher, cache, lane),
             redis=connect(settings.redis_url),
             fingerprint=fingerprint,
-            priority=priority,
+            lane=lane,
             worker_id=worker_id,
             slots=slots,
             claim_most=claim_most,
@@ -95,7 +95,7 @@ def queue_workers(
             metrics=batcher.metrics,
             tracer=batcher.tracer,
         )
-        for priority, ttl_s, slots, claim_most in queues
+        for lane, slots, claim_most in queues
     ]
 
 

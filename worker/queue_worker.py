@@ -19,9 +19,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-import numpy as np
 from arq.connections import ArqRedis
-from arq.jobs import deserialize_job_raw
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
 from opentelemetry.trace import NoOpTracer, SpanKind, Tracer
@@ -30,8 +28,10 @@ from redis.exceptions import RedisError
 from shared.errors import ModelBroken
 from shared.redis import keys as redis_keys
 from shared.redis.client import BLOCK_S, blocking_pop, disconnect, stop_if_cancelled
+from shared.redis.job import Job, decode_body
+from shared.redis.keys import Lane
 from shared.redis.queue_scripts import FUNCTION, Claimed, QueueScripts
-from shared.redis.reply import Outcome, encode_reply
+from shared.redis.reply import Reply, encode_reply
 from shared.tracing import context_of
 from worker.metrics import WorkerMetrics
 
@@ -39,10 +39,9 @@ logger = logging.getLogger(__name__)
 
 Abandoned = asyncio.Future[None]
 """Of one job; done as soon as nobody waits for it any more."""
-JobFunction = Callable[[list[str], list[str], Abandoned], Awaitable[Outcome]]
-"""Digests and texts of a job. Once abandoned it ends soon, with what was embedded."""
+JobFunction = Callable[[str, Job, Abandoned], Awaitable[Reply]]
+"""Takes a job's id and the job. Once the job is abandoned, it ends soon, with what was embedded."""
 
-NOTHING = Outcome([], np.empty((0, 0), dtype=np.float32), {}, cached=False)
 FINISH_AGAIN_S = (0.05, 0.2, 0.5)
 """Waits between tries to send a reply."""
 
@@ -51,7 +50,7 @@ MAX_TRIES = 4
 
 
 class QueueWorker(Worker):
-    """Runs one queue's jobs; a process runs one of these a priority over the same model."""
+    """Runs one queue's jobs; a process runs one of these a lane over the same model."""
 
     def __init__(
         self,
@@ -59,7 +58,7 @@ class QueueWorker(Worker):
         *,
         redis: ArqRedis,
         fingerprint: str,
-        priority: redis_keys.Priority,
+        lane: Lane,
         worker_id: str,
         slots: int,
         claim_most: int,
@@ -72,7 +71,7 @@ class QueueWorker(Worker):
 
         super().__init__(
             [func(cast(WorkerCoroutine, run), name=FUNCTION)],
-            queue_name=redis_keys.queue(fingerprint, priority),
+            queue_name=redis_keys.queue(fingerprint, lane),
             redis_pool=redis,
             handle_signals=False,  # one process holds two of these; it passes signals on
             job_completion_wait=completion_wait_s,
@@ -80,7 +79,7 @@ class QueueWorker(Worker):
             poll_delay=0,
             keep_result=0,
             health_check_interval=2,
-            health_check_key=f"{redis_keys.worker_health(fingerprint, worker_id)}:{priority}",
+            health_check_key=redis_keys.worker_health(fingerprint, worker_id, lane),
             log_results=False,
             job_serializer=redis.job_serializer,
             job_deserializer=redis.job_deserializer,
@@ -88,14 +87,14 @@ class QueueWorker(Worker):
         self._embed = embed
         self._tracer = tracer or NoOpTracer()
         metrics = metrics or WorkerMetrics()
-        self._priority = priority
-        self._queue_wait = metrics.queue_wait.labels(priority)
+        self._lane = lane
+        self._queue_wait = metrics.queue_wait.labels(lane)
         self._texts = metrics.texts
         """Of those that never come to the batcher, which counts the others."""
         self._claim_most = claim_most
         self._worker_id = worker_id
         self._workers_key = redis_keys.workers(fingerprint)
-        self._scripts = QueueScripts(redis, fingerprint, priority)
+        self._scripts = QueueScripts(redis, fingerprint, lane)
         self._slot_freed = asyncio.Event()
         self._abandoned: dict[str, Abandoned] = {}
         """Of each job in progress."""
@@ -156,7 +155,7 @@ class QueueWorker(Worker):
         self._more = len(claimed) == most or len(claimed) > 1
         for job in claimed:
             if job.job_id in self.tasks:  # our own lease ran out, yet we still work on it
-                await self.pool.decr(f"arq:retry:{job.job_id}")  # so this was no death
+                await self.pool.decr(redis_keys.TRIES_PREFIX + job.job_id)  # so this was no death
                 continue
             task = asyncio.create_task(self.run_claimed(job))
             task.add_done_callback(lambda _: self._slot_freed.set())
@@ -168,17 +167,17 @@ class QueueWorker(Worker):
         job_id, digests = claimed.job_id, list[str]()
         try:
             if not claimed.body or claimed.given_up:
-                self._texts.labels(self._priority, "dropped").inc(claimed.texts)
-                await self._finish(job_id, NOTHING, digests)
+                self._texts.labels(self._lane, "dropped").inc(claimed.texts)
+                await self._finish(Reply.of(job_id, {}, {}, cached=False), digests)
                 return
-            _, _, job, _, queued_ms = deserialize_job_raw(claimed.body, deserializer=self.job_deserializer)
-            self._queue_wait.observe((claimed.at_ms - queued_ms) / 1000)
-            digests = job["digests"]
+            body = decode_body(claimed.body)
+            self._queue_wait.observe((claimed.at_ms - body.queued_ms) / 1000)
+            digests = body.job.digests
             if claimed.tries > MAX_TRIES:
-                self._texts.labels(self._priority, "failed").inc(claimed.texts)
-                await self._finish(job_id, _failed(digests, "workers died on the batch with this text"), digests)
+                self._texts.labels(self._lane, "failed").inc(claimed.texts)
+                await self._finish(_failed(job_id, digests, "workers died on the batch with this text"), digests)
                 return
-            await self._finish(job_id, await self._traced(job_id, job), digests)
+            await self._finish(await self._traced(job_id, body.job), digests)
             self.jobs_complete += 1
         except asyncio.CancelledError:
             await asyncio.shield(self._give_back(job_id))
@@ -191,26 +190,27 @@ class QueueWorker(Worker):
         except Exception:
             self.jobs_failed += 1
             logger.exception("job %s failed", job_id)
-            self._texts.labels(self._priority, "failed").inc(claimed.texts)
+            self._texts.labels(self._lane, "failed").inc(claimed.texts)
             with contextlib.suppress(RedisError, OSError):
-                await self._finish(job_id, _failed(digests, "the worker failed on this text"), digests)
+                await self._finish(_failed(job_id, digests, "the worker failed on this text"), digests)
 
-    async def _traced(self, job_id: str, job: dict[str, Any]) -> Outcome:
-        parent, attributes = context_of(job.get("trace", "")), {"texts": len(job["texts"])}
+    async def _traced(self, job_id: str, job: Job) -> Reply:
+        parent, attributes = context_of(job.trace), {"texts": len(job.texts)}
         with self._tracer.start_as_current_span("job", parent, SpanKind.CONSUMER, attributes):
-            return await self._embed(job["digests"], job["texts"], self._abandoned[job_id])
+            return await self._embed(job_id, job, self._abandoned[job_id])
 
-    async def _finish(self, job_id: str, outcome: Outcome, digests: list[str]) -> None:
-        cached = outcome.digests if outcome.cached else []
+    async def _finish(self, reply: Reply, digests: list[str]) -> None:
+        """Send the reply for a job of these digests."""
+        cached = reply.digests if reply.cached else []
         others = sorted(set(digests) - set(cached))
-        reply = encode_reply(job_id, outcome.digests, outcome.rows, outcome.errors)
+        encoded = encode_reply(reply)
         for wait_s in FINISH_AGAIN_S:
             try:
-                await self._scripts.finish(job_id, reply, cached, others)
+                await self._scripts.finish(reply.job_id, encoded, cached, others)
                 return
             except (RedisError, OSError):  # what was computed is worth more than one connection
                 await asyncio.sleep(wait_s)
-        await self._scripts.finish(job_id, reply, cached, others)
+        await self._scripts.finish(reply.job_id, encoded, cached, others)
 
     async def _give_back(self, job_id: str) -> None:
         with contextlib.suppress(RedisError, OSError):
@@ -232,5 +232,5 @@ class QueueWorker(Worker):
                 abandoned.set_result(None)
 
 
-def _failed(digests: list[str], sentence: str) -> Outcome:
-    return Outcome([], NOTHING.rows, dict.fromkeys(digests, sentence), cached=False)
+def _failed(job_id: str, digests: list[str], sentence: str) -> Reply:
+    return Reply.of(job_id, {}, dict.fromkeys(digests, sentence), cached=False)

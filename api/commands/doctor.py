@@ -19,6 +19,7 @@ from api.corpus.embeddings import computed_path, sample_of, stored_embeddings, v
 from api.corpus.reader import read_corpus
 from api.corpus.repository import ARCHIVE, DataRepository, DataSpec, SegmentSource, embeddings_name
 from api.corpus.segment import artifacts_directory, is_whole, open_artifacts
+from api.embedding.bulk import BulkEmbedder
 from shared.errors import RedisAway, StartupError
 from shared.finding import Finding, encode, found
 from shared.model.directory import ModelDirectory, open_model
@@ -115,8 +116,9 @@ async def _verified(settings: Settings, model: ModelDirectory, rows: _Rows) -> F
         async with own_backend(settings, model) as own:
             if not await own.queue.workers_alive():
                 return Finding("ok", ROWS, f"Whether {count} sampled rows match their texts takes a worker to check.")
+            bulk = BulkEmbedder(own.embedder, settings.premise_ttl)
             async with asyncio.timeout(VERIFY_S):
-                await verify(rows.rows, rows.sample, rows.names, rows.path, own.embedder)
+                await verify(rows.rows, rows.sample, rows.names, rows.path, bulk)
     except TimeoutError:
         sentence = f"The workers did not embed {count} texts in {VERIFY_S:g} s."
         return Finding("warning", ROWS, sentence, "Look at their logs, or add workers.")

@@ -1,6 +1,5 @@
 """The corpus's embeddings: stored ones are read and verified, missing ones are computed by the workers."""
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from hashlib import sha256
@@ -10,8 +9,8 @@ import numpy as np
 from filelock import AsyncFileLock
 
 from api.corpus.reader import ReadCorpus
-from api.embedding.embedder import Embedder
-from shared.errors import Overloaded, StartupError, Unavailable
+from api.embedding.bulk import BulkEmbedder, windows
+from shared.errors import StartupError
 from shared.model.directory import ModelDirectory
 from shared.progress import Pace
 from shared.vectors import Vectors
@@ -24,9 +23,6 @@ LEAST_COSINE = 0.98
 """Of a stored row and its text embedded again; half precision stays above 0.999, another text far below."""
 WINDOW = 1024
 """Texts asked of the workers at a time; leaves room in the queue for others."""
-PATIENCE_S = 3_600.0
-BUSY_S = 2.0
-"""Between two attempts; each is told a time to come again, which clients are then told after it."""
 
 
 def stored_embeddings(path: Path, corpus: ReadCorpus, dimension: int) -> Vectors:
@@ -57,13 +53,13 @@ def sample_of(corpus: ReadCorpus) -> dict[int, str]:
     return {int(i): corpus.declarations[i].text for i in ids}
 
 
-async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], path: Path, embedder: Embedder) -> None:
+async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], path: Path, bulk: BulkEmbedder) -> None:
     """Embed sampled texts again and compare them with their rows, shape [len(sample), dimension].
 
     Raises:
         StartupError: a row belongs to another text or another model.
     """
-    again = await _patiently(embedder, list(sample.values()))
+    again = await bulk.embed(list(sample.values()), logger.info)
     cosines = np.einsum("ij,ij->i", rows, again)
     worst = int(np.argmin(cosines))
     if not cosines[worst] >= LEAST_COSINE:
@@ -82,7 +78,7 @@ def computed_path(corpus: ReadCorpus, model: ModelDirectory, data_dir: Path) -> 
     return data_dir / "embeddings" / texts.hexdigest()[:16] / f"{model.name}-{model.revision}.npy"
 
 
-async def compute(path: Path, corpus: ReadCorpus, embedder: Embedder, dimension: int) -> AsyncGenerator[str, None]:
+async def compute(path: Path, corpus: ReadCorpus, bulk: BulkEmbedder, dimension: int) -> AsyncGenerator[str, None]:
     """Embed the whole corpus through the queue and save it, once for all processes of this DATA_DIR.
 
     Yields how far it is. Embedded texts are in the cache, so a restart goes on where this one stopped.
@@ -95,38 +91,27 @@ async def compute(path: Path, corpus: ReadCorpus, embedder: Embedder, dimension:
         # Polled, not awaited in a thread: a process that waits for another one must still stop on SIGTERM.
         async with AsyncFileLock(f"{path}.lock", poll_interval=0.5):
             if not path.exists():
-                async for how_far in _compute_locked(path, corpus, embedder, dimension):
+                async for how_far in _compute_locked(path, corpus, bulk, dimension):
                     yield how_far
     except OSError as error:
         raise StartupError(f"Embeddings cannot be saved as {path} (DATA_DIR): {error.strerror or error}.") from None
 
 
 async def _compute_locked(
-    path: Path, corpus: ReadCorpus, embedder: Embedder, dimension: int
+    path: Path, corpus: ReadCorpus, bulk: BulkEmbedder, dimension: int
 ) -> AsyncGenerator[str, None]:
     logger.info("embedding %d premises; this is done once", len(corpus))
     partial = path.with_suffix(".partial")
     rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(corpus), dimension))
     pace = Pace(len(corpus))
-    for start in range(0, len(corpus), WINDOW):
-        texts = [d.text for d in corpus.declarations[start : start + WINDOW]]
-        rows[start : start + len(texts)] = await _patiently(embedder, texts)
+    start = 0
+    for part in windows(corpus.declarations, WINDOW):
+        texts = [declaration.text for declaration in part]
+        rows[start : start + len(texts)] = await bulk.embed(texts, logger.info)
+        start += len(texts)
         if said := pace.advance(len(texts)):
             logger.info("embedded %s", said)
         yield pace.sentence()
     rows.flush()
     partial.rename(path)
     logger.info("embedded %s", pace.sentence())
-
-
-async def _patiently(embedder: Embedder, texts: list[str]) -> Vectors:
-    """Embed without a client that waits: busy or missing workers are waited for."""
-    told = False
-    while True:
-        try:
-            return await embedder.embed(texts, "premises", PATIENCE_S)
-        except (Overloaded, Unavailable) as error:
-            if not told:
-                logger.info("waiting for workers: %s", error)
-            told = True
-            await asyncio.sleep(BUSY_S if isinstance(error, Overloaded) else 0.2)

@@ -9,11 +9,13 @@ from uuid import uuid4
 
 import msgspec
 from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
+from shared.deadline import Deadline
 from shared.errors import LONGEST_RETRY_S, Overloaded, Unavailable
 from shared.redis import keys as redis_keys
 from shared.redis.client import BLOCK_S, blocking_pop
-from shared.redis.keys import PRIORITIES, Priority
+from shared.redis.keys import LANES, Lane
 from shared.redis.queue_scripts import QueueScripts
 from shared.redis.reply import Reply, decode_reply
 from shared.redis.worker_status import WorkerStatus, decode_status
@@ -23,6 +25,17 @@ REPLIES_PER_READ = 64
 DONE = "done"
 LARGEST_SHARE = 0.25
 """Of the texts that may wait, what one request must find room for."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How the texts of one request are queued."""
+
+    lane: Lane
+    ttl_s: float
+    """How long the cache keeps the embeddings."""
+    deadline: Deadline
+    """The request waits until then. A job that nobody waits for any more is dropped."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Submitted:
 class QueueState:
     """What Redis knows of one fingerprint's queues."""
 
-    texts: dict[Priority, int]
+    texts: dict[Lane, int]
     """Waiting or in progress."""
     workers: list[WorkerStatus]
     """Those alive that have said something about themselves."""
@@ -56,12 +69,10 @@ class EmbeddingQueue:
         self._fingerprint = fingerprint
         self._max_inputs = max_inputs
         self._reply_list = redis_keys.replies(uuid4().hex)
-        self._scripts = {priority: QueueScripts(redis, fingerprint, priority) for priority in PRIORITIES}
+        self._scripts = {lane: QueueScripts(redis, fingerprint, lane) for lane in LANES}
 
-    async def submit(
-        self, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int = 0, needed: int = 0
-    ) -> Submitted:
-        """Queue one chunk, text by digest, for one who waits `wait_ms`; texts that a job embeds already are joined.
+    async def submit(self, texts: Mapping[str, str], terms: Terms, *, wanted: int = 0, needed: int = 0) -> Submitted:
+        """Queue one chunk, text by digest; texts that a job embeds already are joined.
 
         `wanted` texts are still wanted with this chunk's: if there is no room, the time to come again is for all.
         `needed` of them must find room, or at the limit many would each get a piece and none an answer; but never more
@@ -72,17 +83,19 @@ class EmbeddingQueue:
             Unavailable: no worker is alive.
         """
         own = uuid4().hex
-        reply = await self._submitted(own, texts, priority, wait_ms, wanted, needed)
+        reply = await self._submitted(own, texts, terms, wanted, needed)
         if reply[0] == b"no workers":
-            # Their signs of life may be lost, not they: then the next ones come.
+            # Redis may have lost the workers' signs of life. Wait for the next ones and try once more.
             await asyncio.sleep(1.2 * BLOCK_S)
-            reply = await self._submitted(own, texts, priority, wait_ms, wanted, needed)
+            reply = await self._submitted(own, texts, terms, wanted, needed)
         status, *owners = reply
         if status == b"no workers":
             raise Unavailable("No worker is alive to embed what is not cached; try again soon.")
         if status == b"overloaded":
-            waiting, free_ms = map(int, owners)
-            wait_s = max(1, math.ceil(free_ms / 1000)) if free_ms >= 0 else LONGEST_RETRY_S
+            waiting, free_ms, work_ms = map(int, owners)
+            wait_s = LONGEST_RETRY_S
+            if free_ms >= 0:
+                wait_s = await self.retry_after(terms.lane, free_ms / 1000, work_ms / 1000)
             sentence = f"The workers are busy with {waiting} texts; try again in {wait_s} s, what is done stays done."
             raise Overloaded(sentence, wait_s, "queue")
         jobs = {digest: owner.decode() for digest, owner in zip(texts, owners, strict=True)}
@@ -90,15 +103,29 @@ class EmbeddingQueue:
         done = sum(job == DONE for job in jobs.values())
         return Submitted(jobs, joined=len(jobs) - mine - done, queued=mine)
 
+    async def retry_after(self, lane: Lane, free_s: float, work_s: float) -> int:
+        """Whole seconds after which one who is refused is told to come again; at least 1.
+
+        There is room after `free_s`, but all who were refused before, by any API process, come first. The work of the
+        one who is refused takes `work_s`. While Redis does not answer, nobody knows of the others.
+        """
+        try:
+            wait_s = await self._scripts[lane].promise(int(1000 * free_s), int(1000 * work_s)) / 1000
+        except (RedisError, OSError):
+            wait_s = min(free_s, LONGEST_RETRY_S)
+        return max(1, math.ceil(wait_s))
+
     async def _submitted(
-        self, own: str, texts: Mapping[str, str], priority: Priority, wait_ms: int, wanted: int, needed: int
-    ) -> list[Any]:
+        self, own: str, texts: Mapping[str, str], terms: Terms, wanted: int, needed: int
+    ) -> list[Any]:  # fmt: skip
         """The reply of `submit.lua`."""
-        return await self._scripts[priority].submit(
+        return await self._scripts[terms.lane].submit(
             own,
             texts,
             reply_list=self._reply_list,
-            wait_ms=wait_ms,
+            # The only conversion of the deadline: Redis has another clock.
+            wait_ms=int(1000 * terms.deadline.left()),
+            ttl_s=terms.ttl_s,
             max_inputs=self._max_inputs,
             wanted=wanted,
             needed=min(needed, int(LARGEST_SHARE * self._max_inputs)),
@@ -121,11 +148,14 @@ class EmbeddingQueue:
                     continue  # not from a worker of ours; what is missing will be noticed
             batch = await cast(Any, self._redis).lpop(self._reply_list, REPLIES_PER_READ) or []
 
-    async def lost(self, jobs: Mapping[str, Priority]) -> set[str]:
-        """Those of the jobs that the queue no longer knows: finished, or gone with a Redis that forgot."""
+    async def lost(self, jobs: Mapping[str, Lane]) -> set[str]:
+        """Those of the jobs that the queue no longer knows: finished, or gone with a Redis that forgot.
+
+        `jobs` has the lane of each job id.
+        """
         async with self._redis.pipeline(transaction=False) as pipe:
-            for job_id, priority in jobs.items():
-                pipe.zscore(self._scripts[priority].queue, job_id)
+            for job_id, lane in jobs.items():
+                pipe.zscore(self._scripts[lane].queue, job_id)
             scores = await pipe.execute()
         return {job_id for job_id, score in zip(jobs, scores, strict=True) if score is None}
 
@@ -139,7 +169,7 @@ class EmbeddingQueue:
                 pipe.exists(scripts.queue)
             counts = await pipe.execute()
         # As in submit.lua: the counter says nothing over an empty queue.
-        texts = {p: int(counts[2 * i] or 0) * counts[2 * i + 1] for i, p in enumerate(self._scripts)}
+        texts = {lane: int(counts[2 * i] or 0) * counts[2 * i + 1] for i, lane in enumerate(self._scripts)}
         alive = await self._alive()
         keys = [redis_keys.worker_status(self._fingerprint, worker.decode()) for worker in alive]
         said = [decode_status(data) for data in (await self._redis.mget(keys) if keys else []) if data]

@@ -3,7 +3,6 @@
 The long lists of a body stay JSON (`retrieval/context.py` says why).
 """
 
-import asyncio
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -14,6 +13,7 @@ import msgspec
 from fastapi import FastAPI, Request
 
 from api.retrieval.context import Context, Names, NewPremise, UnreadList
+from shared.deadline import Deadline
 from shared.errors import BadInput, BodyTooLarge, BodyTooSlow
 
 SCHEMA_REFERENCE = "#/components/schemas/{name}"
@@ -91,18 +91,18 @@ class DeclarationsBody(msgspec.Struct):
 Body = TypeVar("Body", RetrieveBody, BatchBody)
 
 
-async def read_body(request: Request, most_bytes: int, most_s: float) -> bytes:
+async def read_body(request: Request, most_bytes: int, deadline: Deadline) -> bytes:
     """Receive the whole body.
 
     Raises:
         BodyTooLarge: as soon as it is known, before the rest is read.
-        BodyTooSlow: it did not end within the request's time.
+        BodyTooSlow: it did not end by the request's deadline.
     """
     try:
-        async with asyncio.timeout(most_s):
+        async with deadline.timeout():
             return await _received(request, most_bytes)
     except TimeoutError:
-        raise BodyTooSlow(f"The body did not arrive within {most_s:g} s.") from None
+        raise BodyTooSlow("The body did not arrive in time (REQUEST_TIMEOUT).") from None
 
 
 def parse_body(body: bytes, kind: type[Body]) -> tuple[Body, Context]:

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from api.telemetry.stages import Stages
+from shared.deadline import Deadline
 
 HEADER = "X-Request-ID"
 SAFE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
@@ -27,6 +28,10 @@ class RequestRecord:
     counts: dict[str, int] = field(default_factory=dict)
     detail: str = ""
     """The sentence it was refused with."""
+
+    def deadline(self, most_s: float) -> Deadline:
+        """The deadline of a request that may take `most_s` seconds from its beginning."""
+        return Deadline.after(self.begun + most_s - time.perf_counter())
 
     @classmethod
     def begin(cls, scope: Scope) -> "RequestRecord":

@@ -5,7 +5,6 @@ most of a warm request, so the whole outcome is kept by the digest of the list's
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +14,11 @@ from numpy.typing import NDArray
 
 from api.corpus.corpus import Corpus
 from api.embedding.embedder import Embedder
+from api.embedding.flights import Flights
 from api.retrieval.context import INLINE_BYTES, NewPremise, UnreadList
 from api.telemetry.metrics import Metrics
+from shared.deadline import Deadline
 from shared.errors import DeadlinePassed, TextFailed
-from shared.model.text import text_digest
 from shared.vectors import Vectors
 
 LEAST_LEFT_S = 0.1
@@ -40,26 +40,19 @@ class NewPremises:
     """How many were too many."""
 
 
-@dataclass
-class _Flight:
-    """A list that is being embedded, for all requests that sent it."""
-
-    task: asyncio.Task[NewPremises]
-    waiting: int = 0
-
-
 class NewPremiseLists:
     """New premises against one corpus."""
 
-    def __init__(self, corpus: Corpus, embedder: Embedder, most: int, metrics: Metrics) -> None:
+    def __init__(self, corpus: Corpus, embedder: Embedder, most: int, ttl_s: float, metrics: Metrics) -> None:
         self._corpus = corpus
         self._embedder = embedder
         self._most = most
+        self._ttl_s = ttl_s
         self._metrics = metrics
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights: Flights[bytes, NewPremises] = Flights()
         self._lists: LRUCache[bytes, NewPremises] = LRUCache(REMEMBERED_BYTES, getsizeof=_size)
 
-    async def of(self, premises: UnreadList[Sequence[NewPremise]], timeout_s: float) -> NewPremises:
+    async def of(self, premises: UnreadList[Sequence[NewPremise]], deadline: Deadline) -> NewPremises:
         """
         Raises:
             BadInput: no list of `{"name", "decl"}`.
@@ -67,44 +60,32 @@ class NewPremiseLists:
         """
         known = self._lists.get(premises.digest)
         if known is not None:
-            self._metrics.count_texts("premises", "list", len(known.names))
+            self._metrics.count_texts("bulk", "list", len(known.names))
         else:
-            known = await self._joined(premises, timeout_s)
+            known = await self._joined(premises, deadline)
             if _size(known) <= REMEMBERED_BYTES:
                 self._lists[premises.digest] = known
         return known
 
-    async def _joined(self, premises: UnreadList[Sequence[NewPremise]], timeout_s: float) -> NewPremises:
+    async def _joined(self, premises: UnreadList[Sequence[NewPremise]], deadline: Deadline) -> NewPremises:
         """A class of students sends the same list in the same minute: it is read and looked up once."""
-        give_up = time.monotonic() + timeout_s
         while True:
-            left_s = give_up - time.monotonic()
-            flight = self._flights.get(premises.digest)
-            joined = flight is not None
-            if flight is None:
-                flight = _Flight(asyncio.create_task(self._embedded(premises, left_s)))
-                self._flights[premises.digest] = flight
-            flight.waiting += 1
+            joined = premises.digest in self._flights
             try:
-                async with asyncio.timeout(left_s + LEAST_LEFT_S):  # its own deadline says more, and comes first
-                    made = await asyncio.shield(flight.task)
+                # The embedder has the deadline itself and says more, so its error comes first.
+                async with deadline.later(LEAST_LEFT_S).timeout():
+                    embedded = await self._flights.share(premises.digest, lambda: self._embedded(premises, deadline))
                 if joined:
-                    self._metrics.count_texts("premises", "joined", len(made.names))
-                return made
+                    self._metrics.count_texts("bulk", "joined", len(embedded.names))
+                return embedded
             except DeadlinePassed:  # that of whoever came first
-                if give_up - time.monotonic() < LEAST_LEFT_S:
+                if deadline.left() < LEAST_LEFT_S:
                     raise
             except TimeoutError:
                 given = await asyncio.to_thread(premises.read)
                 raise await self._embedder.too_late([premise.decl for premise in given[-self._most :]]) from None
-            finally:
-                flight.waiting -= 1
-                if flight.waiting == 0 or flight.task.done():
-                    flight.task.cancel()
-                    if self._flights.get(premises.digest) is flight:
-                        del self._flights[premises.digest]
 
-    async def _embedded(self, premises: UnreadList[Sequence[NewPremise]], timeout_s: float) -> NewPremises:
+    async def _embedded(self, premises: UnreadList[Sequence[NewPremise]], deadline: Deadline) -> NewPremises:
         if premises.size <= INLINE_BYTES:
             given = premises.read()
         else:
@@ -112,11 +93,12 @@ class NewPremiseLists:
         # Clients list the most relevant last.
         ranked = given[-self._most :]
         try:
-            rows = await self._embedder.embed([premise.decl for premise in ranked], "premises", timeout_s)
+            rows = await self._embedder.embed([premise.decl for premise in ranked], "bulk", self._ttl_s, deadline)
         except TextFailed as error:
-            at = next(i for i, premise in enumerate(ranked) if text_digest(premise.decl) == error.digest)
-            place = f"The declaration of new premise {at + len(given) - len(ranked)}"
-            raise TextFailed(f"{place} (counted from 0): {error}.") from None
+            position = len(given) - len(ranked) + error.position
+            raise TextFailed(
+                f"The declaration of new premise {position} (counted from 0): {error}.", position
+            ) from None
         ids = {i for premise in ranked if (i := self._corpus.premise_ids.get(premise.name)) is not None}
         return NewPremises(
             names=[premise.name for premise in ranked],

@@ -15,14 +15,20 @@ from api.search.index import Hits, Search
 from api.search.premise_set import PremiseSet
 from api.search.threads import TOGETHER, SearchThreads
 from api.telemetry.stages import Stages
+from shared.deadline import Deadline
 from shared.errors import DeadlinePassed, TextFailed
-from shared.model.text import text_digest
+from shared.redis.keys import Lane
 from shared.vectors import Vector, Vectors
 
 T = TypeVar("T")
 
 LATER_S = 0.2
-"""How much later than the embedder's the deadline of the whole is: the first to come says what is known."""
+"""The request's deadline is this many seconds after the embedding deadline, so that the embedding error, which can say
+how many texts are done, comes first."""
+INTERACTIVE_STATES = 16
+"""Up to so many states of one request go in the interactive lane: workers embed them in one batch, for which another
+client's goal hardly waits. More go in the bulk lane: a goal would wait for all of them, and their client waits for the
+last one, not for the first."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +54,22 @@ class Retriever:
     new_premises: NewPremiseLists
     threads: SearchThreads
     max_k: int
+    state_ttl: float
+    """How long the cache keeps the embedding of a state (s)."""
 
-    async def retrieve(self, states: Sequence[str], context: Context, stages: Stages, timeout_s: float) -> Retrieval:
+    async def retrieve(self, states: Sequence[str], context: Context, stages: Stages, deadline: Deadline) -> Retrieval:
         """The best premises for each state; `stages` learns what took how long.
 
         Raises:
             PremiseServerError: with the HTTP status that fits.
         """
         try:
-            # Embedding has the same deadline, and can say how far it came.
-            async with asyncio.timeout(timeout_s + LATER_S):
-                return await self._retrieve(states, context, stages, timeout_s)
+            async with deadline.later(LATER_S).timeout():
+                return await self._retrieve(states, context, stages, deadline)
         except TimeoutError:
             raise DeadlinePassed("The request took too long (REQUEST_TIMEOUT); try again.") from None
 
-    async def _retrieve(self, states: Sequence[str], context: Context, stages: Stages, timeout_s: float) -> Retrieval:
+    async def _retrieve(self, states: Sequence[str], context: Context, stages: Stages, deadline: Deadline) -> Retrieval:
 
         async def timed(stage: str, work: Awaitable[T]) -> T:
             with stages.measure(stage):
@@ -72,9 +79,9 @@ class Retriever:
         try:
             async with asyncio.TaskGroup() as group:
                 # Both kinds of text wait for workers side by side; meanwhile the accessible set is made.
-                state_rows = group.create_task(timed("state", self._embed_states(states if k > 0 else (), timeout_s)))
+                state_rows = group.create_task(timed("state", self._embed_states(states if k > 0 else (), deadline)))
                 new_premises = group.create_task(
-                    timed("new_premises", self.new_premises.of(context.new_premises, timeout_s))
+                    timed("new_premises", self.new_premises.of(context.new_premises, deadline))
                 )
                 accessible = group.create_task(timed("accessible", self.accessible_sets.of(context)))
         except ExceptionGroup as errors:
@@ -96,13 +103,12 @@ class Retriever:
             widened += sum(hits.widened for hits, _ in scored)
         return Retrieval(ranked, new.dropped, len(new.names), widened)
 
-    async def _embed_states(self, states: Sequence[str], timeout_s: float) -> Vectors:
+    async def _embed_states(self, states: Sequence[str], deadline: Deadline) -> Vectors:
         try:
-            return await self.embedder.embed(states, "state", timeout_s)
+            return await self.embedder.embed(states, lane_of(len(states)), self.state_ttl, deadline)
         except TextFailed as error:
-            at = next(i for i, state in enumerate(states) if text_digest(state) == error.digest)
-            place = "The state" if len(states) == 1 else f"State {at} (counted from 0)"
-            raise TextFailed(f"{place}: {error}.") from None
+            place = "The state" if len(states) == 1 else f"State {error.position} (counted from 0)"
+            raise TextFailed(f"{place}: {error}.", error.position) from None
 
     async def _scored(self, state: Vector, accessible: PremiseSet, new: NewPremises, k: int) -> tuple[Hits, Vector]:
         """The best of the indexed premises, and the score of every new one."""
@@ -112,3 +118,8 @@ class Retriever:
             self.threads.run(new_premise_scores, state, new.rows),
         )
         return hits, scores
+
+
+def lane_of(states: int) -> Lane:
+    """The lane of a request's states, by their count."""
+    return "interactive" if states <= INTERACTIVE_STATES else "bulk"

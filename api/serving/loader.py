@@ -16,6 +16,7 @@ from api.corpus.reader import read_corpus
 from api.corpus.repository import DataRepository, SegmentSource
 from api.corpus.segment import Artifacts, artifacts_directory, build, is_whole, open_artifacts
 from api.embedding.backend import Backend, Backends
+from api.embedding.bulk import BulkEmbedder
 from api.retrieval.access import AccessibleSets
 from api.retrieval.new_premises import NewPremiseLists
 from api.retrieval.retriever import Retriever
@@ -39,6 +40,10 @@ class Loader:
     data_dir: Path
     max_k: int
     max_new_premises: int
+    state_ttl: float
+    """How long the cache keeps the embeddings of states (s)."""
+    premise_ttl: float
+    """The same of premises, new ones and those of the data."""
 
     async def load(self, spec: ReleaseSpec) -> AsyncGenerator[Loading | Release, None]:
         """Yields each step, and last the release, which its user closes.
@@ -62,7 +67,7 @@ class Loader:
             yield Loading("mapping the index", backend)
             artifacts = await asyncio.to_thread(open_artifacts, directory)
             yield Loading("verifying the embeddings", backend)
-            await _verify(artifacts, source.stored or directory, backend)
+            await _verify(artifacts, source.stored or directory, self._bulk(backend))
             threads = SearchThreads(artifacts.index)
             resources.callback(threads.close)
             retriever = self._retriever(artifacts, backend, threads)
@@ -104,12 +109,12 @@ class Loader:
             yield "embedding the premises"
             path = await asyncio.to_thread(computed_path, corpus, model, self.data_dir)
             if not path.exists():
-                async for how_far in compute(path, corpus, backend.embedder, model.dimension):
+                async for how_far in compute(path, corpus, self._bulk(backend), model.dimension):
                     yield f"embedding the premises, {how_far}"
         rows = await asyncio.to_thread(stored_embeddings, path, corpus, model.dimension)
         yield "verifying the embeddings"
         sample = sample_of(corpus)
-        await verify(rows[list(sample)], sample, corpus.names, path, backend.embedder)
+        await verify(rows[list(sample)], sample, corpus.names, path, self._bulk(backend))
         yield "building the index"
         await asyncio.to_thread(build, directory, source.made_from, corpus, rows, sample)
 
@@ -119,15 +124,21 @@ class Loader:
             corpus=corpus,
             embedder=backend.embedder,
             accessible_sets=AccessibleSets(corpus),
-            new_premises=NewPremiseLists(corpus, backend.embedder, self.max_new_premises, self.metrics),
+            new_premises=NewPremiseLists(
+                corpus, backend.embedder, self.max_new_premises, self.premise_ttl, self.metrics
+            ),
             threads=threads,
             max_k=self.max_k,
+            state_ttl=self.state_ttl,
         )
 
+    def _bulk(self, backend: Backend) -> BulkEmbedder:
+        return BulkEmbedder(backend.embedder, self.premise_ttl)
 
-async def _verify(artifacts: Artifacts, path: Path, backend: Backend) -> None:
+
+async def _verify(artifacts: Artifacts, path: Path, bulk: BulkEmbedder) -> None:
     corpus = artifacts.corpus
     logger.info("%d premises of %d declarations in %d modules",
                 len(corpus), len(corpus.wire_names), len(corpus.module_names))  # fmt: skip
     rows = artifacts.index.rows(np.array(list(artifacts.sample), np.int64))
-    await verify(rows, artifacts.sample, corpus.names, path, backend.embedder)
+    await verify(rows, artifacts.sample, corpus.names, path, bulk)

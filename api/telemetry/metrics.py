@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from api.telemetry.stages import Stages
 from shared.errors import Full
-from shared.redis.keys import PRIORITIES, Priority
+from shared.redis.keys import LANES, Lane
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own variable: the folder through which several API processes sum up their metrics."""
@@ -66,12 +66,12 @@ class Metrics:
         self._texts = Counter(
             "premise_texts",
             "Texts whose embedding was asked for, by where it came from; all but queued are cache hits",
-            ("priority", "source"),
+            ("lane", "source"),
             registry=registry,
         )
-        for priority in PRIORITIES:
+        for lane in LANES:
             for source in SOURCES:
-                self._texts.labels(priority, source)
+                self._texts.labels(lane, source)
         self.refused = Counter(
             "premise_refused", "Requests answered with 429, by what was full", ("reason",), registry=registry
         )
@@ -101,8 +101,8 @@ class Metrics:
         """Times a part of a stage that requests may share."""
         return self._stages.labels(stage).time()
 
-    def count_texts(self, priority: Priority, source: Source, count: int) -> None:
-        self._texts.labels(priority, source).inc(count)
+    def count_texts(self, lane: Lane, source: Source, count: int) -> None:
+        self._texts.labels(lane, source).inc(count)
 
     def texts(self) -> dict[Source, int]:
         """Texts asked for since the start, over all processes."""

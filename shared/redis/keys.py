@@ -1,4 +1,4 @@
-"""Every Redis key, in one place. `arq:job:`, `arq:retry:` and `arq:in-progress:` are arq's own formats.
+"""Every Redis key, in one place: also those that the Lua scripts make, which get their prefixes from here.
 
 A *fingerprint* is `{model name}@{revision}:{dtype}`: vectors of one fingerprint are comparable, so caches
 and queues are kept apart by it and several models can share both Redis instances.
@@ -6,12 +6,26 @@ and queues are kept apart by it and several models can share both Redis instance
 
 from typing import Literal
 
-Priority = Literal["state", "premises"]
-"""Queues are served apart: a state is one text that a person waits for, premises are bulk work."""
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 
-PRIORITIES: tuple[Priority, ...] = ("state", "premises")
+Lane = Literal["interactive", "bulk"]
+"""Each lane has a queue of its own. A person waits for a text of the interactive lane; bulk work goes behind."""
+
+LANES: tuple[Lane, ...] = ("interactive", "bulk")
 
 CACHE_PREFIX = "emb:"
+
+BODY_PREFIX = job_key_prefix
+"""arq's format. Before a job id: the job's body, msgpack; TTL JOB_TTL_MS."""
+TRIES_PREFIX = retry_key_prefix
+"""arq's format. Before a job id: how often a worker has claimed the job; TTL JOB_TTL_MS."""
+LEASE_PREFIX = in_progress_key_prefix
+"""arq's format. Before a job id: the worker that holds the job; TTL LEASE_MS."""
+WAITERS_PREFIX = "waiters:"
+"""Before a job id: hash of reply list -> deadline (ms since 1970) of those who get this job's reply; TTL JOB_TTL_MS."""
+
+JOB_PREFIXES = (BODY_PREFIX, TRIES_PREFIX, LEASE_PREFIX, WAITERS_PREFIX)
+"""Every key of one job is one of these before the job's id. Each script on jobs gets them first, in this order."""
 
 
 def embedding(fingerprint: str, digest: str) -> str:
@@ -19,9 +33,9 @@ def embedding(fingerprint: str, digest: str) -> str:
     return f"{CACHE_PREFIX}{fingerprint}:{digest}"
 
 
-def queue(fingerprint: str, priority: Priority) -> str:
+def queue(fingerprint: str, lane: Lane) -> str:
     """Sorted set of job ids; score = earliest time of the next claim in ms, so a lease is a score ahead."""
-    return f"queue:{fingerprint}:{priority}"
+    return f"queue:{fingerprint}:{lane}"
 
 
 def wake(queue_name: str) -> str:
@@ -38,11 +52,6 @@ def flight(queue_name: str, digest: str) -> str:
     """Makes single-flight hold across API processes: the id of the job that embeds this text now, TTL
     FLIGHT_TTL_MS, and once the text is cached the word `done`, TTL DONE_TTL_MS."""
     return f"{queue_name}:flight:{digest}"
-
-
-def waiters(job_id: str) -> str:
-    """Hash of reply list -> deadline (ms since 1970): who gets this job's reply."""
-    return f"waiters:{job_id}"
 
 
 def replies(api_id: str) -> str:
@@ -75,9 +84,9 @@ def worker_status(fingerprint: str, worker_id: str) -> str:
     return f"worker:{fingerprint}:{worker_id}"
 
 
-def worker_health(fingerprint: str, worker_id: str) -> str:
-    """arq's health line of one worker; lives for seconds."""
-    return f"health:{fingerprint}:{worker_id}"
+def worker_health(fingerprint: str, worker_id: str, lane: Lane) -> str:
+    """arq's health line of one worker's lane; lives for seconds."""
+    return f"health:{fingerprint}:{worker_id}:{lane}"
 
 
 JOB_TTL_MS = 600_000

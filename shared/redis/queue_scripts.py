@@ -11,7 +11,7 @@ from shared.errors import LONGEST_RETRY_S
 from shared.model.text import read_part
 from shared.redis import keys as redis_keys
 from shared.redis.client import script
-from shared.redis.keys import Priority
+from shared.redis.keys import JOB_PREFIXES, Lane
 
 FUNCTION = "embed"
 """What arq calls the function of a job."""
@@ -23,7 +23,7 @@ class Claimed:
 
     job_id: str
     body: bytes
-    """In arq's format; empty if it is lost."""
+    """As `shared.redis.job` decodes it; empty if it is lost."""
     tries: int
     given_up: bool
     """Whether nobody waits for it any more."""
@@ -38,10 +38,10 @@ class Claimed:
 
 
 class QueueScripts:
-    """Of one queue: one fingerprint, one priority. Each call is one round trip, in which nobody else acts."""
+    """Of one queue: one fingerprint, one lane. Each call is one round trip, in which nobody else acts."""
 
-    def __init__(self, redis: ArqRedis, fingerprint: str, priority: Priority) -> None:
-        self.queue = redis_keys.queue(fingerprint, priority)
+    def __init__(self, redis: ArqRedis, fingerprint: str, lane: Lane) -> None:
+        self.queue = redis_keys.queue(fingerprint, lane)
         self.wake = redis_keys.wake(self.queue)
         self.admitted = redis_keys.admitted(self.queue)
         self._promised = redis_keys.promised(self.queue)
@@ -49,50 +49,61 @@ class QueueScripts:
         self._flight_prefix = redis_keys.flight(self.queue, "")
         self._drained_prefix = redis_keys.drained(self.queue)
         self._submit = script(redis, "submit")
+        self._promise = script(redis, "promise")
         self._claim = script(redis, "claim")
         self._renew = script(redis, "renew")
         self._finish = script(redis, "finish")
         self._give_back = script(redis, "give_back")
 
     async def submit(
-        self, job_id: str, texts: Mapping[str, str], *, reply_list: str, wait_ms: int, max_inputs: int, wanted: int,
-        needed: int, trace: str,
+        self, job_id: str, texts: Mapping[str, str], *, reply_list: str, wait_ms: int, ttl_s: float, max_inputs: int,
+        wanted: int, needed: int, trace: str,
     ) -> list[Any]:  # fmt: skip
         """Queue the texts by digest that no job embeds yet; the reply is as `submit.lua` says."""
         reply: list[Any] = await self._submit(
-            keys=[self.queue, self.wake, self.admitted, self._workers, self._promised],
+            keys=[self.queue, self.wake, self.admitted, self._workers],
             args=[
+                *JOB_PREFIXES,
                 job_id,
                 FUNCTION,
                 reply_list,
                 wait_ms,
+                ttl_s,
                 max_inputs,
+                max(wanted, len(texts)),
+                needed,
                 redis_keys.JOB_TTL_MS,
                 redis_keys.FLIGHT_TTL_MS,
                 self._flight_prefix,
                 self._drained_prefix,
                 redis_keys.DRAIN_MS,
                 trace,
-                max(wanted, len(texts)),
-                needed,
-                1000 * LONGEST_RETRY_S,
                 # One argument: thousands would take redis-py ten times as long to send.
                 msgspec.msgpack.encode([list(texts), [read_part(text) for text in texts.values()]]),
             ],
         )
         return reply
 
+    async def promise(self, free_ms: int, work_ms: int) -> int:
+        """Milliseconds after which one who is refused is told to come again.
+
+        There is room after `free_ms`. All who were told before come first; this one's work takes `work_ms`.
+        """
+        wait_ms: int = await self._promise(keys=[self._promised], args=[free_ms, work_ms, 1000 * LONGEST_RETRY_S])
+        return wait_ms
+
     async def claim(self, worker_id: str, most: int, *, woken: bool) -> list[Claimed]:
         """Lease up to `most` jobs; `woken` by a token of the wake list, or not."""
         claimed = await self._claim(
             keys=[self.queue, self.wake, self._workers],
             args=[
+                *JOB_PREFIXES,
+                worker_id,
+                redis_keys.WORKER_TTL_MS,
                 most,
                 redis_keys.LEASE_MS,
-                worker_id,
                 redis_keys.JOB_TTL_MS,
                 int(woken),
-                redis_keys.WORKER_TTL_MS,
             ],
         )
         return [Claimed(job.decode(), body, int(tries), bool(up), now) for job, body, tries, up, now in claimed]
@@ -101,7 +112,13 @@ class QueueScripts:
         """Hold these for another while; those of them that nobody waits for any more."""
         abandoned = await self._renew(
             keys=[self.queue, self._workers],
-            args=[redis_keys.LEASE_MS, worker_id, redis_keys.WORKER_TTL_MS, *jobs],
+            args=[
+                *JOB_PREFIXES,
+                worker_id,
+                redis_keys.WORKER_TTL_MS,
+                redis_keys.LEASE_MS,
+                msgspec.msgpack.encode(jobs),
+            ],
         )
         return [job.decode() for job in abandoned]
 
@@ -110,6 +127,7 @@ class QueueScripts:
         await self._finish(
             keys=[self.queue, self.admitted],
             args=[
+                *JOB_PREFIXES,
                 job_id,
                 reply,
                 redis_keys.REPLY_TTL_MS,
@@ -117,12 +135,10 @@ class QueueScripts:
                 redis_keys.DONE_TTL_MS,
                 self._drained_prefix,
                 redis_keys.DRAIN_MS,
-                len(cached),
-                *cached,
-                *others,
+                msgspec.msgpack.encode([cached, others]),
             ],
         )
 
     async def give_back(self, job_id: str, worker_id: str) -> None:
         """Let another worker have a job that this one will not finish."""
-        await self._give_back(keys=[self.queue, self.wake], args=[job_id, worker_id])
+        await self._give_back(keys=[self.queue, self.wake], args=[*JOB_PREFIXES, job_id, worker_id])

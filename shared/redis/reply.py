@@ -1,22 +1,31 @@
-"""What a worker sends back for one job."""
+"""A worker's reply for one job."""
+
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
 
-from shared.vectors import Vectors
+from shared.vectors import Vector, Vectors
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
-    """Embeddings of a job's texts, or why there are none.
-
-    `vectors` holds the embedded texts' rows as little-endian float32, in the order of `digests`;
-    `errors` maps the digest of each text that failed to a sentence.
-    """
+    """Embeddings of a job's texts, or why there are none."""
 
     job_id: str
     digests: list[str]
+    """Of the texts that were embedded."""
     vectors: bytes
+    """Their embeddings, little-endian float32, one row for each of `digests`."""
     errors: dict[str, str]
+    """A sentence for each text that failed, by digest."""
+    cached: bool
+    """Whether the embeddings are in the cache now."""
+
+    @classmethod
+    def of(cls, job_id: str, vectors: Mapping[str, Vector], errors: Mapping[str, str], *, cached: bool) -> "Reply":
+        """The reply with an embedding or a sentence by digest; texts that have neither were dropped."""
+        rows = b"".join(np.asarray(vector, "<f4").tobytes() for vector in vectors.values())
+        return cls(job_id, list(vectors), rows, dict(errors), cached)
 
     def rows(self, dimension: int) -> Vectors:
         """The embeddings, shape [len(digests), dimension].
@@ -27,21 +36,8 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
         return np.frombuffer(self.vectors, dtype="<f4").reshape(len(self.digests), dimension)
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What came of a job's texts."""
-
-    digests: list[str]
-    """Of the texts that were embedded."""
-    rows: Vectors
-    """Their embeddings, [len(digests), dimension]."""
-    errors: dict[str, str]
-    """A sentence for each text that failed, by digest."""
-    cached: bool
-    """Whether the embeddings are in the cache now."""
-
-
-def encode_reply(job_id: str, digests: list[str], vectors: Vectors, errors: dict[str, str]) -> bytes:
-    return msgspec.msgpack.encode(Reply(job_id, digests, np.ascontiguousarray(vectors, dtype="<f4").tobytes(), errors))
+def encode_reply(reply: Reply) -> bytes:
+    return msgspec.msgpack.encode(reply)
 
 
 def decode_reply(data: bytes) -> Reply:

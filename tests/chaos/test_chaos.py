@@ -8,12 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.deadline import Deadline
 from shared.redis import keys as redis_keys
 from tests.chaos.faults import Fault, faults
 from tests.chaos.phase import run_phase
 from tests.chaos.reference import TOLERANCE, Question, Reference, flaw
 from tests.chaos.system import System, system
-from tests.support.queue_system import FINGERPRINT, Work, embedder, worker
+from tests.support.queue_system import FINGERPRINT, TTL_S, Work, embedder, worker
 from tests.support.servers import RedisServer, Stack
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
@@ -68,6 +69,6 @@ def test_workers_whose_signs_of_life_were_lost_are_waited_for(redis_instance: Re
             for i in range(5):
                 with redis_instance.client() as client:
                     client.delete(redis_keys.workers(FINGERPRINT))
-                await e.embed([f"cold {i}"], "premises", 10)
+                await e.embed([f"cold {i}"], "bulk", TTL_S, Deadline.after(10))
 
     asyncio.run(run())

@@ -196,7 +196,7 @@ def serves(served: Stack, env: dict[str, str]) -> bool:
         metrics = httpx.get(f"http://127.0.0.1:{env['WORKER_METRICS_PORT']}/metrics").text
     except httpx.TransportError:
         return False
-    return re.search(r'premise_worker_texts_total{outcome="embedded",priority="state"} [1-9]', metrics) is not None
+    return re.search(r'premise_worker_texts_total{lane="interactive",outcome="embedded"} [1-9]', metrics) is not None
 
 
 @pytest.mark.timeout(900)

@@ -12,14 +12,16 @@ from api.embedding.embedder import Embedder
 from api.embedding.queue import EmbeddingQueue
 from shared.redis.client import connect, disconnect
 from shared.redis.embedding_cache import EmbeddingCache
-from shared.redis.keys import Priority
-from shared.redis.reply import Outcome
+from shared.redis.job import Job
+from shared.redis.keys import Lane
+from shared.redis.reply import Reply
 from shared.vectors import Vectors
 from worker.metrics import WorkerMetrics
-from worker.queue_worker import NOTHING, Abandoned, QueueWorker
+from worker.queue_worker import Abandoned, QueueWorker
 
 DIMENSION = 8
 FINGERPRINT = "test@1:float32"
+TTL_S = 60.0
 
 
 def vector_of(text: str) -> Vectors:
@@ -39,18 +41,17 @@ class Work:
     order: list[str] = field(default_factory=list)
     failing: Callable[[str], bool] = lambda _text: False
 
-    async def __call__(self, digests: list[str], texts: list[str], abandoned: Abandoned) -> Outcome:
-        self.order += texts
+    async def __call__(self, job_id: str, job: Job, abandoned: Abandoned) -> Reply:
+        self.order += job.texts
         await asyncio.wait({abandoned}, timeout=self.delay_s)
         if abandoned.done():
-            return NOTHING
-        self.embedded.update(texts)
-        good = {d: vector_of(t) for d, t in zip(digests, texts, strict=True) if not self.failing(t)}
+            return Reply.of(job_id, {}, {}, cached=False)
+        self.embedded.update(job.texts)
+        good = {d: vector_of(t) for d, t in zip(job.digests, job.texts, strict=True) if not self.failing(t)}
         if self.cache:
-            await self.cache.put(good, 60)
-        errors = {d: "the model has no embedding" for d in digests if d not in good}
-        rows = np.stack(list(good.values())) if good else np.empty((0, DIMENSION), np.float32)
-        return Outcome(list(good), rows, errors, cached=self.cache is not None)
+            await self.cache.put(good, job.ttl_s)
+        errors = {d: "the model has no embedding" for d in job.digests if d not in good}
+        return Reply.of(job_id, good, errors, cached=self.cache is not None)
 
 
 @asynccontextmanager
@@ -74,7 +75,7 @@ async def worker(
     url: str,
     work: Work,
     *,
-    priority: Priority = "premises",
+    lane: Lane = "bulk",
     slots: int = 4,
     name: str = "w",
     metrics: WorkerMetrics | None = None,
@@ -86,7 +87,7 @@ async def worker(
         work,
         redis=connect(url),
         fingerprint=FINGERPRINT,
-        priority=priority,
+        lane=lane,
         worker_id=name,
         slots=slots,
         claim_most=1,

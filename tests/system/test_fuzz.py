@@ -29,13 +29,14 @@ from api.corpus.embeddings import stored_embeddings
 from api.corpus.reader import read_corpus
 from api.http.bodies import BatchBody, RetrieveBody, parse_body
 from api.retrieval.context import Context
+from shared.deadline import Deadline
 from shared.errors import BadInput, StartupError
 from shared.redis.client import connect, disconnect
 from shared.redis.embedding_cache import EmbeddingCache
-from shared.redis.reply import decode_reply, encode_reply
+from shared.redis.reply import Reply, decode_reply, encode_reply
 from tests.support.archives import data_files, declaration, pack
 from tests.support.fuzz import fuzz
-from tests.support.queue_system import FINGERPRINT, Work, embedder, vector_of, worker
+from tests.support.queue_system import FINGERPRINT, TTL_S, Work, embedder, vector_of, worker
 from tests.support.roles import api_process
 from tests.support.servers import RedisServer, Stack
 
@@ -51,6 +52,7 @@ class Api:
 
 
 DIMENSION = 4
+REPLY = Reply.of("job-1", {"digest": np.ones(DIMENSION, np.float32)}, {"e": "sentence"}, cached=True)
 THREE = read_corpus(data_files({"A": [declaration(name) for name in "abc"]}))
 FIELDS = ("state", "states", "k", "imported_modules", "local_premises", "new_premises", "caller_in_module_system",
           "imported_all_modules", "unknown")  # fmt: skip
@@ -172,9 +174,7 @@ def npy(header: bytes, rows: bytes, version: tuple[int, int] = (1, 0)) -> bytes:
 
 
 def replies() -> SearchStrategy[bytes]:
-    return (
-        mutated(encode_reply("job-1", ["d" * 8], np.ones((1, DIMENSION), np.float32), {"e": "sentence"})) | st.binary()
-    )
+    return mutated(encode_reply(REPLY)) | st.binary()
 
 
 # -- decoders
@@ -432,7 +432,7 @@ def test_an_embedding_file_with_an_odd_header_is_refused_with_a_sentence(tmp_pat
         stored_embeddings(path, THREE, DIMENSION)
 
 
-BAD_UTF8 = encode_reply("job", ["digest"], np.ones((1, DIMENSION), np.float32), {}).replace(b"digest", b"d\xff\xfest")
+BAD_UTF8 = encode_reply(REPLY).replace(b"digest", b"d\xff\xfest")
 
 
 def test_a_reply_that_is_not_utf8_is_refused() -> None:
@@ -445,14 +445,14 @@ def test_a_reply_that_is_not_utf8_does_not_deafen_the_process(redis_instance: Re
 
     async def run() -> None:
         async with worker(url, Work(delay_s=0.3)), embedder(url) as e:
-            waiting = asyncio.create_task(e.embed(["one"], "premises", 10))
+            waiting = asyncio.create_task(e.embed(["one"], "bulk", TTL_S, Deadline.after(10)))
             await asyncio.sleep(0.1)
             with redis_instance.client() as client:
                 (waiters,) = client.scan_iter("waiters:*")
                 (reply_list,) = client.hkeys(waiters)
                 client.rpush(reply_list, BAD_UTF8)
             assert np.allclose((await waiting)[0], vector_of("one"))
-            await e.embed(["two"], "premises", 10)
+            await e.embed(["two"], "bulk", TTL_S, Deadline.after(10))
             with redis_instance.client() as client:
                 assert client.llen(reply_list) == 0  # the reply was heard, not found lost
 

@@ -1,4 +1,4 @@
-"""Batches: the rule, and the promises to those who wait, with the real model and with one that fails on purpose."""
+"""Batches: the promises to those who wait, with the real model and with one that fails on purpose."""
 
 import asyncio
 import threading
@@ -6,69 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shared.errors import ModelBroken, TextFailed
 from shared.model.directory import ModelDirectory
 from shared.settings import Settings
 from shared.vectors import Vectors
-from worker.batcher import Batcher, Embedded, take_batch
+from worker.batcher import Batcher, Embedded
 from worker.engine.encoder import Encoder, TorchEncoder
 from worker.engine.tokenizer import TokenIds
-
-LENGTHS = st.lists(st.integers(1, 600), min_size=1, max_size=60)
-
-
-def cost(lengths: list[int], batch: list[int], padded: bool) -> int:
-    taken = [lengths[i] for i in batch]
-    return max(taken) * len(taken) if padded else sum(taken)
-
-
-@given(LENGTHS, st.integers(1, 5_000), st.booleans())
-def test_a_batch_keeps_the_budget_or_is_one_text(lengths: list[int], budget: int, padded: bool) -> None:
-    batch = take_batch(lengths, budget, padded=padded)
-    assert len(batch) == 1 or cost(lengths, batch, padded) <= budget
-
-
-@given(LENGTHS, st.integers(1, 5_000), st.booleans())
-def test_the_oldest_text_is_always_taken(lengths: list[int], budget: int, padded: bool) -> None:
-    assert 0 in take_batch(lengths, budget, padded=padded)
-
-
-@given(LENGTHS, st.integers(1, 5_000), st.booleans())
-def test_taking_batches_ends_with_every_text_taken_once(lengths: list[int], budget: int, padded: bool) -> None:
-    waiting = list(enumerate(lengths))
-    taken: list[int] = []
-    while waiting:
-        batch = take_batch([length for _, length in waiting], budget, padded=padded)
-        assert len(set(batch)) == len(batch)
-        taken += [waiting[i][0] for i in batch]
-        waiting = [entry for i, entry in enumerate(waiting) if i not in set(batch)]
-    assert sorted(taken) == list(range(len(lengths)))
-
-
-@given(LENGTHS, st.integers(600, 5_000), st.booleans())
-def test_texts_of_the_oldest_ones_length_fill_the_batch_first(lengths: list[int], budget: int, padded: bool) -> None:
-    batch = take_batch(lengths, budget, padded=padded)
-    left = set(range(len(lengths))) - set(batch)
-    worst = max(abs(lengths[i] - lengths[0]) for i in batch)
-    assert all(abs(lengths[i] - lengths[0]) >= worst for i in left)
-
-
-@given(LENGTHS, st.integers(1, 5_000))
-def test_a_packed_batch_holds_all_of_the_padded_one(lengths: list[int], budget: int) -> None:
-    packed = take_batch(lengths, budget, padded=False)
-    assert set(packed) >= set(take_batch(lengths, budget, padded=True))
-
-
-@given(LENGTHS, st.integers(1, 5_000), st.booleans())
-def test_a_batch_stops_only_where_the_next_nearest_text_does_not_fit(
-    lengths: list[int], budget: int, padded: bool
-) -> None:
-    batch = take_batch(lengths, budget, padded=padded)
-    left = sorted(set(range(len(lengths))) - set(batch), key=lambda i: (abs(lengths[i] - lengths[0]), i))
-    assert not left or cost(lengths, [*batch, left[0]], padded) > budget
 
 
 class TouchyEncoder:
@@ -122,7 +67,7 @@ def test_results_come_in_the_order_of_the_texts(encoder: Encoder) -> None:
 
     async def run() -> list[Embedded]:
         async with Batcher(encoder) as batcher:
-            parts = await asyncio.gather(*(batcher.embed(texts[i : i + 10], "premises") for i in range(0, 40, 10)))
+            parts = await asyncio.gather(*(batcher.embed(texts[i : i + 10], "bulk") for i in range(0, 40, 10)))
         return [row for part in parts for row in part]
 
     rows = asyncio.run(run())
@@ -134,11 +79,11 @@ def test_texts_of_several_jobs_share_a_batch() -> None:
 
     async def run() -> None:
         async with Batcher(encoder) as batcher:
-            first = asyncio.create_task(batcher.embed(["aa"], "premises"))
+            first = asyncio.create_task(batcher.embed(["aa"], "bulk"))
             while not encoder.begun.is_set():
                 await asyncio.sleep(0.01)
-            others = [asyncio.create_task(batcher.embed([word], "premises")) for word in ["bb", "cc", "dd", "ee"]]
-            while batcher.waiting("premises") < len(others):
+            others = [asyncio.create_task(batcher.embed([word], "bulk")) for word in ["bb", "cc", "dd", "ee"]]
+            while batcher.waiting("bulk") < len(others):
                 await asyncio.sleep(0.01)
             encoder.go.set()
             await asyncio.gather(first, *others)
@@ -151,7 +96,7 @@ def test_texts_of_several_jobs_share_a_batch() -> None:
 def test_only_the_text_at_fault_fails(bad: str) -> None:
     async def run() -> list[Embedded]:
         async with Batcher(TouchyEncoder()) as batcher:
-            return await batcher.embed(["one", bad, "two", "three"], "premises")
+            return await batcher.embed(["one", bad, "two", "three"], "bulk")
 
     results = asyncio.run(run())
     assert [isinstance(r, TextFailed) for r in results] == [False, True, False, False]
@@ -161,17 +106,17 @@ def test_a_state_waits_for_one_batch_at_most() -> None:
     encoder, order = HeldEncoder(), list[str]()
 
     async def ask(batcher: Batcher, text: str, state: bool) -> None:
-        await batcher.embed([text], "state" if state else "premises")
+        await batcher.embed([text], "interactive" if state else "bulk")
         order.append(text)
 
     async def run() -> None:
         async with Batcher(encoder) as batcher:
             bulk = [asyncio.create_task(ask(batcher, f"{i:060d}", False)) for i in range(20)]
-            while not encoder.begun.is_set() or batcher.waiting("premises") < 19:
+            while not encoder.begun.is_set() or batcher.waiting("bulk") < 19:
                 await asyncio.sleep(0.01)
             # One bulk batch is in the model, the others have been tokenised and wait.
             state = asyncio.create_task(ask(batcher, "state", True))
-            while batcher.waiting("state") < 1:
+            while batcher.waiting("interactive") < 1:
                 await asyncio.sleep(0.01)
             encoder.go.set()
             await asyncio.gather(state, *bulk)
@@ -185,12 +130,12 @@ def test_who_gives_up_takes_its_texts_out_of_the_line() -> None:
 
     async def run() -> Batcher:
         async with Batcher(encoder) as batcher:
-            first = asyncio.create_task(batcher.embed(["in the model"], "premises"))
+            first = asyncio.create_task(batcher.embed(["in the model"], "bulk"))
             while not encoder.begun.is_set():
                 await asyncio.sleep(0.01)
-            gone = asyncio.create_task(batcher.embed(["a" * 60, "b" * 60], "premises"))
-            stays = asyncio.create_task(batcher.embed(["c" * 60], "premises"))
-            while batcher.waiting("premises") < 3:
+            gone = asyncio.create_task(batcher.embed(["a" * 60, "b" * 60], "bulk"))
+            stays = asyncio.create_task(batcher.embed(["c" * 60], "bulk"))
+            while batcher.waiting("bulk") < 3:
                 await asyncio.sleep(0.01)
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
@@ -211,7 +156,7 @@ def test_of_a_job_that_all_have_left_what_is_in_a_batch_is_still_embedded() -> N
         async with Batcher(encoder) as batcher:
             abandoned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             texts = ["a" * 60, "b" * 60, "c" * 60]  # a batch each
-            job = asyncio.create_task(batcher.embed(texts, "premises", abandoned))
+            job = asyncio.create_task(batcher.embed(texts, "bulk", abandoned))
             while not encoder.begun.is_set():
                 await asyncio.sleep(0.01)
             abandoned.set_result(None)
@@ -226,7 +171,7 @@ def test_of_a_job_that_all_have_left_what_is_in_a_batch_is_still_embedded() -> N
 
 
 def counted(batcher: Batcher, outcome: str) -> float | None:
-    labels = {"priority": "premises", "outcome": outcome}
+    labels = {"lane": "bulk", "outcome": outcome}
     return batcher.metrics.registry.get_sample_value("premise_worker_texts_total", labels)
 
 
@@ -241,11 +186,11 @@ def test_a_device_that_is_too_small_gets_smaller_batches_from_then_on(caplog: py
 
     async def run() -> list[Embedded]:
         async with Batcher(encoder) as batcher:
-            first = await batcher.embed([f"{i:08d}" for i in range(8)], "premises")
+            first = await batcher.embed([f"{i:08d}" for i in range(8)], "bulk")
             assert batcher.budget == 16
             assert counted(batcher, "failed") == 0
             encoder.batches.clear()
-            return first + await batcher.embed([f"{i:08d}" for i in range(8, 16)], "premises")
+            return first + await batcher.embed([f"{i:08d}" for i in range(8, 16)], "bulk")
 
     results = asyncio.run(run())
     assert not any(isinstance(result, TextFailed) for result in results)
@@ -256,7 +201,7 @@ def test_a_device_that_is_too_small_gets_smaller_batches_from_then_on(caplog: py
 def test_a_text_at_fault_does_not_shrink_the_batches_of_others() -> None:
     async def run() -> None:
         async with Batcher(TouchyEncoder()) as batcher:
-            await batcher.embed(["one", "two", "poison", "three"], "premises")
+            await batcher.embed(["one", "two", "poison", "three"], "bulk")
             assert batcher.budget == TouchyEncoder.batch_tokens
 
     asyncio.run(run())
@@ -269,9 +214,7 @@ def test_a_program_fault_reaches_every_waiter() -> None:
 
     async def run() -> list[BaseException | list[Embedded]]:
         async with Batcher(Broken()) as batcher:
-            return await asyncio.gather(
-                *(batcher.embed([str(i)], "premises") for i in range(5)), return_exceptions=True
-            )
+            return await asyncio.gather(*(batcher.embed([str(i)], "bulk") for i in range(5)), return_exceptions=True)
 
     assert all(isinstance(result, KeyError) for result in asyncio.run(run()))
 
@@ -284,7 +227,7 @@ def test_a_model_that_fails_on_every_text_is_broken_and_blames_none() -> None:
     async def run() -> None:
         async with Batcher(Dead()) as batcher:
             with pytest.raises(ModelBroken):
-                await batcher.embed(["good"], "premises")
+                await batcher.embed(["good"], "bulk")
             with pytest.raises(ModelBroken):
                 await batcher.broken()
 

@@ -1,26 +1,24 @@
 """`cache warm`: embed what is not cached yet, behind the requests of others."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
 
 from api.commands.own_backend import own_backend
-from api.embedding.backend import Backend
-from shared.errors import DeadlinePassed, Overloaded, PremiseServerError, TextFailed, Unavailable
+from api.embedding.bulk import BulkEmbedder, windows
+from shared.errors import TextFailed
 from shared.model.directory import open_model
 from shared.model.spec import ModelSpec
 from shared.model.text import text_digest
 from shared.progress import progress
+from shared.redis.embedding_cache import EmbeddingCache
 from shared.settings import Settings
 
 WINDOW = 512
 """Texts asked of the workers at a time: the queue keeps room for requests."""
 MOST_OF_QUEUE = 4
 """At most one in so many of the texts that the queue admits."""
-PATIENCE_S = 600.0
-LONGEST_PAUSE_S = 5
 
 
 @dataclass
@@ -43,30 +41,23 @@ def window(max_inputs: int) -> int:
 
 
 async def warm(
-    own: Backend, texts: Sequence[str], size: int, outcome: Outcome, advance: Callable[[int], None],
-    tell: Callable[[str], None],
+    bulk: BulkEmbedder, cache: EmbeddingCache, texts: Sequence[str], size: int, outcome: Outcome,
+    advance: Callable[[int], None], tell: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Embed the texts, `size` at a time, counting into `outcome`; busy or missing workers are waited for."""
-    for start in range(0, len(texts), size):
-        given = texts[start : start + size]
-        by_digest = {text_digest(text): text for text in given}
-        there = await own.cache.get(list(by_digest))
-        outcome.cached += len(there)
-        missing = {digest: text for digest, text in by_digest.items() if digest not in there}
+    for part in windows(texts, size):
+        by_digest = {text_digest(text): text for text in part}
+        cached = await cache.get(list(by_digest))
+        outcome.cached += len(cached)
+        missing = [text for digest, text in by_digest.items() if digest not in cached]
         while missing:
             try:
-                # As premises, states too: those that a person waits for go before.
-                await own.embedder.embed(list(missing.values()), "premises", PATIENCE_S)
+                await bulk.embed(missing, tell)
                 outcome.embedded += len(missing)
                 break
             except TextFailed as error:
-                outcome.failed[error.digest] = str(error)
-                if missing.pop(error.digest, None) is None:
-                    raise PremiseServerError(f"The workers gave up on a text that was not sent: {error}") from None
-            except (Overloaded, Unavailable, DeadlinePassed) as error:
-                tell(f"waiting: {error}")
-                await asyncio.sleep(min(error.retry_after or 1, LONGEST_PAUSE_S))
-        advance(len(given))
+                outcome.failed[text_digest(missing.pop(error.position))] = str(error)
+        advance(len(part))
 
 
 async def warm_all(settings: Settings, texts: Sequence[str], outcome: Outcome, console: Console) -> None:
@@ -85,5 +76,7 @@ async def warm_all(settings: Settings, texts: Sequence[str], outcome: Outcome, c
         told = sentence
 
     async with own_backend(settings, model) as own:
+        bulk = BulkEmbedder(own.embedder, settings.premise_ttl)
+        size = window(settings.embed_service_max_concurrent_inputs)
         with progress("embedding", len(texts), console) as advance:
-            await warm(own, texts, window(settings.embed_service_max_concurrent_inputs), outcome, advance, tell)
+            await warm(bulk, own.cache, texts, size, outcome, advance, tell)

@@ -1,7 +1,6 @@
 """The routes that rank premises."""
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from api.http.responses import json_response
 from api.retrieval.context import INLINE_BYTES, Context
 from api.retrieval.retriever import Retrieval
 from api.telemetry.metrics import Metrics
+from shared.deadline import Deadline
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -25,22 +25,21 @@ T = TypeVar("T")
 def retrieval_routes(settings: Settings, rate_limit: RateLimit, metrics: Metrics) -> APIRouter:
     router = APIRouter()
 
-    async def parsed(request: Request, kind: type[Body]) -> tuple[Body, Context]:
+    async def parsed(request: Request, kind: type[Body], deadline: Deadline) -> tuple[Body, Context]:
         stages = record_of(request).stages
         with stages.measure("read"):
-            body = await read_body(request, settings.max_body_bytes, settings.request_timeout)
+            body = await read_body(request, settings.max_body_bytes, deadline)
         with stages.measure("parse"):
             if len(body) <= INLINE_BYTES:
                 return parse_body(body, kind)
             return await asyncio.to_thread(parse_body, body, kind)
 
-    async def retrieved(request: Request, states: list[str], context: Context) -> Retrieval:
+    async def retrieved(request: Request, states: list[str], context: Context, deadline: Deadline) -> Retrieval:
         release, record = served_of(request).release, record_of(request)
         record.counts |= {"states": len(states), "k": context.k}
         if settings.rate_limit and request.client:
             await rate_limit.admit(request.client.host, len(states))
-        left_s = max(0.0, record.begun + settings.request_timeout - time.perf_counter())
-        retrieval = await _unless_gone(request, release.retriever.retrieve(states, context, record.stages, left_s))
+        retrieval = await _unless_gone(request, release.retriever.retrieve(states, context, record.stages, deadline))
         record.counts |= {"new_premises": retrieval.new_premises, "dropped": retrieval.dropped}
         metrics.dropped.inc(retrieval.dropped)
         metrics.searches.labels("bound").inc(len(states) * (context.k > 0) - retrieval.widened)
@@ -51,8 +50,9 @@ def retrieval_routes(settings: Settings, rate_limit: RateLimit, metrics: Metrics
     async def retrieve(request: Request) -> Response:
         """The premises most likely to help with a goal, best first."""
         record = record_of(request)
-        body, context = await parsed(request, RetrieveBody)
-        retrieval = await retrieved(request, [body.state], context)
+        deadline = record.deadline(settings.request_timeout)
+        body, context = await parsed(request, RetrieveBody, deadline)
+        retrieval = await retrieved(request, [body.state], context, deadline)
         limit = LEAN_CLIENT_LIMIT if is_lean_client(request.headers.get("user-agent", "")) else None
         with record.stages.measure("write"):
             content, truncated = ranked_body(retrieval.ranked[0], limit)
@@ -65,8 +65,9 @@ def retrieval_routes(settings: Settings, rate_limit: RateLimit, metrics: Metrics
     async def retrieve_batch(request: Request) -> Response:
         """The same for many goals that share everything else: an array of arrays, in the order of `states`."""
         record = record_of(request)
-        body, context = await parsed(request, BatchBody)
-        retrieval = await retrieved(request, body.states, context)
+        deadline = record.deadline(settings.request_timeout)
+        body, context = await parsed(request, BatchBody, deadline)
+        retrieval = await retrieved(request, body.states, context, deadline)
         with record.stages.measure("write"):
             content = b",".join(ranked_body(ranked, None)[0] for ranked in retrieval.ranked)
         return json_response(b"[" + content + b"]", {"X-New-Premises-Dropped": retrieval.dropped}, record.stages)

@@ -53,7 +53,7 @@ async def status_report(served: Served, metrics: Metrics, version: str) -> bytes
 
 def queue_gauges(queue: QueueState) -> list[Metric]:
     """Metrics that every API process would tell alike."""
-    texts = GaugeMetricFamily("premise_queue_texts", "Texts waiting for workers or in progress", labels=["priority"])
-    for priority, count in queue.texts.items():
-        texts.add_metric([priority], count)
+    texts = GaugeMetricFamily("premise_queue_texts", "Texts waiting for workers or in progress", labels=["lane"])
+    for lane, count in queue.texts.items():
+        texts.add_metric([lane], count)
     return [texts, GaugeMetricFamily("premise_workers_alive", "Workers of this model", value=queue.alive)]

@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import numpy as np
 from arq.connections import ArqRedis
-from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from redis.exceptions import RedisError
 
 from shared.finding import Finding
@@ -68,7 +67,7 @@ class _Probe:
         self._redis = redis
         self._name = uuid4().hex
         fingerprint = f"doctor-{self._name}@0:float32"
-        self._scripts = QueueScripts(redis, fingerprint, "premises")
+        self._scripts = QueueScripts(redis, fingerprint, "bulk")
         self._replies = redis_keys.replies(self._name)
         self._digest = text_digest("doctor")
         queue, job = self._scripts.queue, f"{self._name}-1"
@@ -80,8 +79,7 @@ class _Probe:
             redis_keys.workers(fingerprint),
             redis_keys.flight(queue, self._digest),
             self._replies,
-            redis_keys.waiters(job),
-            *(prefix + job for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)),
+            *(prefix + job for prefix in redis_keys.JOB_PREFIXES),
         ]
 
     async def run(self) -> bool:
@@ -92,6 +90,7 @@ class _Probe:
             {self._digest: "doctor"},
             reply_list=self._replies,
             wait_ms=KEPT_MS,
+            ttl_s=KEPT_MS / 1000,
             max_inputs=1,
             wanted=1,
             needed=1,

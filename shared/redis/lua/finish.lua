@@ -1,35 +1,37 @@
 -- Take a finished job out of the queue and send its reply to all who wait for it.
 --
 -- KEYS  queue, admitted counter
--- ARGV  job id, reply, reply TTL (ms), flight key prefix, done TTL (ms), prefix of the counters of texts done,
---       time that each of these counts (ms), number of texts now cached,
---       their digests ..., digests of the job's other texts ...
+-- ARGV  JOB_PREFIXES (4), job id, reply, reply TTL (ms), flight key prefix, done TTL (ms),
+--       prefix of the counters of texts done, time that each of these counts (ms),
+--       msgpack of {digests of the texts that are cached now, digests of the job's other texts}
 -- Reply 1, or 0 if another worker finished the job before (this reply is then dropped)
-local queue, admitted, job = KEYS[1], KEYS[2], ARGV[1]
+local queue, admitted = unpack(KEYS)
+local body_prefix, tries_prefix, lease_prefix, waiters_prefix, job, reply, reply_ttl, flight_prefix, done_ttl,
+  drained_prefix, period, digests = unpack(ARGV)
 if redis.call('ZREM', queue, job) == 0 then
   return 0
 end
 local texts = tonumber(string.match(job, '%-(%d+)$') or '0')
 redis.call('SET', admitted, math.max(tonumber(redis.call('GET', admitted) or '0') - texts, 0))
 local time = redis.call('TIME')
-local drained = ARGV[6] .. math.floor((time[1] * 1000 + math.floor(time[2] / 1000)) / ARGV[7])
+local drained = drained_prefix .. math.floor((time[1] * 1000 + math.floor(time[2] / 1000)) / period)
 redis.call('INCRBY', drained, texts)
-redis.call('PEXPIRE', drained, 2 * ARGV[7])
-for _, reply_list in ipairs(redis.call('HKEYS', 'waiters:' .. job)) do
-  redis.call('RPUSH', reply_list, ARGV[2])
-  redis.call('PEXPIRE', reply_list, ARGV[3])
+redis.call('PEXPIRE', drained, 2 * period)
+for _, reply_list in ipairs(redis.call('HKEYS', waiters_prefix .. job)) do
+  redis.call('RPUSH', reply_list, reply)
+  redis.call('PEXPIRE', reply_list, reply_ttl)
 end
-local cached = tonumber(ARGV[8])
-for i = 9, #ARGV do
-  local flight = ARGV[4] .. ARGV[i]
-  if redis.call('GET', flight) == job then
-    if i - 8 <= cached then
-      -- Who looked in the cache just before this text was put there, and queues it only now, learns to look again.
-      redis.call('SET', flight, 'done', 'PX', ARGV[5])
-    else
-      redis.call('DEL', flight)
-    end
+local cached, others = unpack(cmsgpack.unpack(digests))
+for _, digest in ipairs(cached) do
+  if redis.call('GET', flight_prefix .. digest) == job then
+    -- Who looked in the cache just before this text was put there, and queues it only now, learns to look again.
+    redis.call('SET', flight_prefix .. digest, 'done', 'PX', done_ttl)
   end
 end
-redis.call('DEL', 'arq:job:' .. job, 'arq:retry:' .. job, 'arq:in-progress:' .. job, 'waiters:' .. job)
+for _, digest in ipairs(others) do
+  if redis.call('GET', flight_prefix .. digest) == job then
+    redis.call('DEL', flight_prefix .. digest)
+  end
+end
+redis.call('DEL', body_prefix .. job, tries_prefix .. job, lease_prefix .. job, waiters_prefix .. job)
 return 1

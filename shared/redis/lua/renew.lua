@@ -1,29 +1,29 @@
 -- Renew a worker's leases and its sign of life.
 --
 -- KEYS  queue, workers
--- ARGV  lease (ms), worker id, worker TTL (ms), job ids ...
+-- ARGV  JOB_PREFIXES (4), worker id, worker TTL (ms), lease (ms), msgpack of job ids
 -- Reply ids of those jobs that nobody waits for any more
-local queue, workers, lease, worker = KEYS[1], KEYS[2], tonumber(ARGV[1]), ARGV[2]
+local queue, workers = unpack(KEYS)
+local _, _, lease_prefix, waiters_prefix, worker, worker_ttl, lease, jobs = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- The removal first: it needs no memory, and lets a script write on in a full Redis (see claim.lua).
 redis.call('ZREMRANGEBYSCORE', workers, '-inf', now)
-redis.call('ZADD', workers, now + tonumber(ARGV[3]), worker)
+redis.call('ZADD', workers, now + worker_ttl, worker)
 local abandoned = {}
-for i = 4, #ARGV do
-  local in_progress = 'arq:in-progress:' .. ARGV[i]
-  local holder = redis.call('GET', in_progress)
+for _, job in ipairs(cmsgpack.unpack(jobs)) do
+  local holder = redis.call('GET', lease_prefix .. job)
   -- Ours, or free: the lease ran out while this worker stood still and nobody took the job since.
   if holder == worker or not holder then
-    if redis.call('ZSCORE', queue, ARGV[i]) then
-      redis.call('ZADD', queue, 'XX', now + lease, ARGV[i])
-      redis.call('SET', in_progress, worker, 'PX', lease)
+    if redis.call('ZSCORE', queue, job) then
+      redis.call('ZADD', queue, 'XX', now + lease, job)
+      redis.call('SET', lease_prefix .. job, worker, 'PX', lease)
       local deadline = 0
-      for _, value in ipairs(redis.call('HVALS', 'waiters:' .. ARGV[i])) do
+      for _, value in ipairs(redis.call('HVALS', waiters_prefix .. job)) do
         deadline = math.max(deadline, tonumber(value))
       end
       if deadline < now then
-        abandoned[#abandoned + 1] = ARGV[i]
+        abandoned[#abandoned + 1] = job
       end
     end
   end

@@ -262,7 +262,7 @@ def plant(server: RedisServer, fingerprints: dict[str, int]) -> None:
         for fingerprint, count in fingerprints.items():
             for i in range(count):
                 pipe.set(redis_keys.embedding(fingerprint, f"{i:064x}"), b"x")
-        pipe.set("queue:a@1:float32:state", b"a job")
+        pipe.set("queue:a@1:float32:interactive", b"a job")
         pipe.execute()
 
 

@@ -65,7 +65,7 @@ def warm(served: Stack) -> Iterator[Warm]:
     body = {"state": STATE, "k": 1, "local_premises": [], "new_premises": [{"name": "demo_comm", "decl": DECLARATION}]}
     (hit,) = httpx.post(f"{served.base_url}/retrieve", json=body, timeout=60, trust_env=False).json()
     found = Warm(served, hit["score"], worker="planted-worker")
-    queue = redis_keys.queue(found.fingerprint, "premises")
+    queue = redis_keys.queue(found.fingerprint, "bulk")
     with served.cache.client() as cache, served.queue.client() as client:
         cache.mset({f"emb:old-model@1:float32:{i:064x}": b"old" for i in range(OLD_KEYS)})
         # A job that another worker holds for longer than the tests take.
@@ -172,7 +172,7 @@ def counts_workers(out: str, warm: Warm) -> None:
 
 
 def tells_the_depth(out: str, warm: Warm) -> None:
-    assert f"{redis_keys.queue(warm.fingerprint, 'premises')} 1 jobs, 2 texts\n" in out
+    assert f"{redis_keys.queue(warm.fingerprint, 'bulk')} 1 jobs, 2 texts\n" in out
 
 
 def tells_leases(out: str, warm: Warm) -> None:

@@ -13,12 +13,13 @@ from sentence_transformers import SentenceTransformer
 
 from api.corpus.embeddings import SAMPLED_ROWS, WINDOW, compute, computed_path, stored_embeddings
 from api.corpus.reader import ReadCorpus, read_corpus
+from api.embedding.bulk import BulkEmbedder
 from shared.commands.demo_run import demo_environment
 from shared.errors import StartupError
 from shared.model.directory import ModelDirectory
 from shared.vectors import Vectors
 from tests.support.archives import data_files, declaration, demo_files, pack
-from tests.support.queue_system import DIMENSION, Work, embedder, vector_of, worker
+from tests.support.queue_system import DIMENSION, TTL_S, Work, embedder, vector_of, worker
 from tests.support.roles import api_process, refusal, worker_process
 from tests.support.servers import RedisServer, redis_server, role_env, wait_for
 
@@ -113,7 +114,8 @@ def test_how_far_computing_is_gets_told(redis_instance: RedisServer, tmp_path: P
 
     async def computed() -> None:
         async with embedder(redis_instance.url) as own, worker(redis_instance.url, Work()):
-            told.extend([how_far async for how_far in compute(tmp_path / "rows.npy", corpus, own, DIMENSION)])
+            bulk = BulkEmbedder(own, TTL_S)
+            told.extend([how_far async for how_far in compute(tmp_path / "rows.npy", corpus, bulk, DIMENSION)])
 
     asyncio.run(computed())
     assert len(told) == 2

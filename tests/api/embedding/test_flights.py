@@ -18,7 +18,7 @@ NEW = [{"name": f"New.t{i}", "decl": f"theorem New.t{i} : {i} = {i}"} for i in r
 def embedded_premises(metrics_port: int) -> float:
     text = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics").text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    wanted = {"priority": "premises", "outcome": "embedded"}
+    wanted = {"lane": "bulk", "outcome": "embedded"}
     return sum(s.value for s in samples if s.name == "premise_worker_texts_total" and s.labels == wanted)
 
 

@@ -1,4 +1,4 @@
-"""The queue's promises over a real Redis: single-flight, priorities, losses, limits, nothing left behind."""
+"""The queue's promises over a real Redis: single-flight, lanes, losses, limits, nothing left behind."""
 
 import asyncio
 import os
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from api.embedding.admission import LONG
+from shared.deadline import Deadline
 from shared.errors import DeadlinePassed, Overloaded, TextFailed, Unavailable
 from shared.redis import keys as redis_keys
-from shared.redis.reply import encode_reply
-from tests.support.queue_system import FINGERPRINT, Work, embedder, vector_of, worker
+from shared.redis.reply import Reply, encode_reply
+from tests.support.queue_system import FINGERPRINT, TTL_S, Work, embedder, vector_of, worker
 from tests.support.repository import ROOT
 from tests.support.servers import RedisServer, running
 from worker.metrics import WorkerMetrics
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.alone
 
 BUSY = 2
 """The promises name 2 seconds; a machine that is busy with other things may take this many times as long."""
-QUEUE = redis_keys.queue(FINGERPRINT, "premises")
+QUEUE = redis_keys.queue(FINGERPRINT, "bulk")
 TEXTS = [f"theorem t{i} : x = x" for i in range(200)]
 
 
@@ -35,10 +36,10 @@ def test_vectors_come_back_in_order_from_worker_then_caches(redis_instance: Redi
     async def run() -> None:
         async with worker(url, work):
             async with embedder(url) as first:
-                assert np.allclose(await first.embed(TEXTS, "premises", 10), truth)
-                assert np.allclose(await first.embed(TEXTS[::-1], "premises", 10), truth[::-1])
+                assert np.allclose(await first.embed(TEXTS, "bulk", TTL_S, Deadline.after(10)), truth)
+                assert np.allclose(await first.embed(TEXTS[::-1], "bulk", TTL_S, Deadline.after(10)), truth[::-1])
             async with embedder(url) as second:  # another process: only Redis is warm
-                assert np.allclose(await second.embed(TEXTS, "premises", 10), truth)
+                assert np.allclose(await second.embed(TEXTS, "bulk", TTL_S, Deadline.after(10)), truth)
 
     asyncio.run(run())
     assert work.embedded == dict.fromkeys(TEXTS, 1)
@@ -49,7 +50,11 @@ def test_a_text_wanted_by_many_requests_of_many_processes_is_embedded_once(redis
 
     async def run() -> None:
         async with worker(url, work, name="w1"), worker(url, work, name="w2"), embedder(url) as a, embedder(url) as b:
-            asked = [e.embed(TEXTS[i:] + TEXTS[:i], "premises", 20) for e in (a, b) for i in range(0, 200, 20)]
+            asked = [
+                e.embed(TEXTS[i:] + TEXTS[:i], "bulk", TTL_S, Deadline.after(20))
+                for e in (a, b)
+                for i in range(0, 200, 20)
+            ]
             results = await asyncio.gather(*asked)
         assert all(np.allclose(rows.sum(), results[0].sum()) for rows in results)
 
@@ -62,7 +67,7 @@ def test_duplicates_within_a_request_are_embedded_once(redis_instance: RedisServ
 
     async def run() -> None:
         async with worker(url, work), embedder(url) as e:
-            rows = await e.embed(["same", "same", "other", "same"], "premises", 10)
+            rows = await e.embed(["same", "same", "other", "same"], "bulk", TTL_S, Deadline.after(10))
         assert np.array_equal(rows[0], rows[3])
 
     asyncio.run(run())
@@ -74,7 +79,7 @@ def test_chunks_are_shared_by_the_workers(redis_instance: RedisServer) -> None:
 
     async def run() -> None:
         async with worker(url, left, name="l", slots=2), worker(url, right, name="r", slots=2), embedder(url) as e:
-            await e.embed(TEXTS, "premises", 20)
+            await e.embed(TEXTS, "bulk", TTL_S, Deadline.after(20))
 
     asyncio.run(run())
     assert left.embedded
@@ -85,10 +90,10 @@ def test_states_do_not_wait_behind_bulk_work(redis_instance: RedisServer) -> Non
     url, bulk, state = redis_instance.url, Work(delay_s=0.2), Work()
 
     async def run() -> bool:
-        async with worker(url, bulk, slots=1), worker(url, state, priority="state"), embedder(url) as e:
-            premises = asyncio.create_task(e.embed(TEXTS, "premises", 60))
+        async with worker(url, bulk, slots=1), worker(url, state, lane="interactive"), embedder(url) as e:
+            premises = asyncio.create_task(e.embed(TEXTS, "bulk", TTL_S, Deadline.after(60)))
             await asyncio.sleep(0.3)
-            await e.embed(["⊢ goal"], "state", 10)
+            await e.embed(["⊢ goal"], "interactive", TTL_S, Deadline.after(10))
             waiting = not premises.done()
             premises.cancel()
             return waiting
@@ -100,7 +105,7 @@ def test_no_worker_is_unavailable_at_once(redis_instance: RedisServer) -> None:
     async def run() -> None:
         async with embedder(redis_instance.url) as e:
             with pytest.raises(Unavailable, match="No worker"):
-                await e.embed(["x"], "state", 60)
+                await e.embed(["x"], "interactive", TTL_S, Deadline.after(60))
 
     start = time.monotonic()
     asyncio.run(run())
@@ -113,7 +118,7 @@ def test_a_worker_that_leaves_makes_those_who_wait_unavailable(redis_instance: R
     async def run() -> float:
         async with embedder(url) as e:
             async with worker(url, Work(delay_s=60)):
-                waiting = asyncio.create_task(e.embed(["x"], "premises", 60))
+                waiting = asyncio.create_task(e.embed(["x"], "bulk", TTL_S, Deadline.after(60)))
                 await asyncio.sleep(0.2)
             gone = time.monotonic()
             with pytest.raises(Unavailable):
@@ -129,11 +134,11 @@ def test_more_than_the_limit_is_refused_and_what_was_admitted_is_done(redis_inst
     async def run() -> None:
         async with worker(url, work, slots=1), embedder(url, max_inputs=100) as e:
             with pytest.raises(Overloaded) as refused:
-                await e.embed(TEXTS, "premises", 20)
+                await e.embed(TEXTS, "bulk", TTL_S, Deadline.after(20))
             assert refused.value.retry_after
             for _ in range(100):
                 try:
-                    await e.embed(TEXTS, "premises", 20)
+                    await e.embed(TEXTS, "bulk", TTL_S, Deadline.after(20))
                     break
                 except Overloaded:
                     await asyncio.sleep(0.1)
@@ -157,7 +162,7 @@ def overloaded(redis: RedisServer, done: int) -> int:
     async def run() -> int:
         async with embedder(redis.url, max_inputs=100) as e:
             with pytest.raises(Overloaded) as refused:
-                await e.embed([f"other {i}" for i in range(80)], "premises", 60)
+                await e.embed([f"other {i}" for i in range(80)], "bulk", TTL_S, Deadline.after(60))
         return refused.value.retry_after or 0
 
     return asyncio.run(run())
@@ -180,7 +185,7 @@ def test_a_long_list_is_refused_before_all_of_it_is_looked_up(redis_instance: Re
     async def run() -> None:
         async with embedder(redis_instance.url, max_inputs=10_000) as e:
             with pytest.raises(Overloaded):
-                await e.embed([f"cold {i}" for i in range(2_048)], "premises", 60)
+                await e.embed([f"cold {i}" for i in range(2_048)], "bulk", TTL_S, Deadline.after(60))
 
     with redis_instance.client() as redis:
         redis.zadd(redis_keys.workers(FINGERPRINT), {"w": 2**53})
@@ -197,7 +202,7 @@ def test_of_long_lists_that_come_together_some_are_let_in_whole(redis_instance: 
     async def run() -> list[object]:
         async with embedder(redis_instance.url, max_inputs=1_100) as e:
             lists = [[f"list {n} text {i}" for i in range(250)] for n in range(10)]
-            asked = [e.embed(texts, "premises", 3.0) for texts in lists]
+            asked = [e.embed(texts, "bulk", TTL_S, Deadline.after(3.0)) for texts in lists]
             return [type(outcome) for outcome in await asyncio.gather(*asked, return_exceptions=True)]
 
     with redis_instance.client() as redis:
@@ -211,7 +216,10 @@ def test_lists_that_share_their_texts_need_room_for_them_once(redis_instance: Re
 
     async def run() -> list[object]:
         async with embedder(redis_instance.url, max_inputs=500) as a, embedder(redis_instance.url, max_inputs=500) as b:
-            asked = [e.embed([*shared_texts, f"own {i}"], "premises", 1.0) for i, e in enumerate([a, b] * 5)]
+            asked = [
+                e.embed([*shared_texts, f"own {i}"], "bulk", TTL_S, Deadline.after(1.0))
+                for i, e in enumerate([a, b] * 5)
+            ]
             return [type(outcome) for outcome in await asyncio.gather(*asked, return_exceptions=True)]
 
     with redis_instance.client() as redis:
@@ -224,7 +232,10 @@ def test_a_refusal_is_not_that_of_who_joined(redis_instance: RedisServer) -> Non
 
     async def run() -> list[object]:
         async with embedder(redis_instance.url, max_inputs=1_000) as e:
-            asked = [e.embed(texts, "premises", 1.0) for texts in ([f"t{i}" for i in range(400)], ["t0", "own"])]
+            asked = [
+                e.embed(texts, "bulk", TTL_S, Deadline.after(1.0))
+                for texts in ([f"t{i}" for i in range(400)], ["t0", "own"])
+            ]
             return [type(outcome) for outcome in await asyncio.gather(*asked, return_exceptions=True)]
 
     with redis_instance.client() as redis:
@@ -240,7 +251,7 @@ def test_a_queue_that_forgot_everything_is_filled_again(redis_instance: RedisSer
 
     async def run() -> None:
         async with worker(url, work, slots=1), embedder(url) as e:
-            waiting = asyncio.create_task(e.embed(TEXTS[:50], "premises", 30))
+            waiting = asyncio.create_task(e.embed(TEXTS[:50], "bulk", TTL_S, Deadline.after(30)))
             await asyncio.sleep(0.4)
             with redis_instance.client() as client:
                 client.flushall()  # this Redis is the test's own
@@ -255,7 +266,7 @@ def test_every_connection_cut_is_survived(redis_instance: RedisServer) -> None:
 
     async def run() -> None:
         async with worker(url, work, slots=1), embedder(url) as e:
-            waiting = asyncio.create_task(e.embed(TEXTS[:60], "premises", 30))
+            waiting = asyncio.create_task(e.embed(TEXTS[:60], "bulk", TTL_S, Deadline.after(30)))
             for _ in range(10):
                 await asyncio.sleep(0.1)
                 with redis_instance.client() as client:
@@ -272,8 +283,8 @@ def test_only_the_failing_text_fails(redis_instance: RedisServer) -> None:
     async def run() -> None:
         async with worker(url, work), embedder(url) as e:
             with pytest.raises(TextFailed, match="no embedding"):
-                await e.embed(["good", "bad"], "premises", 10)
-            assert np.allclose((await e.embed(["good"], "premises", 10))[0], vector_of("good"))
+                await e.embed(["good", "bad"], "bulk", TTL_S, Deadline.after(10))
+            assert np.allclose((await e.embed(["good"], "bulk", TTL_S, Deadline.after(10)))[0], vector_of("good"))
 
     asyncio.run(run())
     assert work.embedded["good"] == 1
@@ -285,7 +296,7 @@ def test_past_the_deadline_the_answer_says_how_many_are_done(redis_instance: Red
     async def run() -> None:
         async with worker(url, work, slots=1), embedder(url) as e:
             with pytest.raises(DeadlinePassed, match=r"\d+ of 200"):
-                await e.embed(TEXTS, "premises", 1)
+                await e.embed(TEXTS, "bulk", TTL_S, Deadline.after(1))
 
     asyncio.run(run())
 
@@ -296,7 +307,7 @@ def test_jobs_whose_callers_are_gone_are_not_done(redis_instance: RedisServer) -
     async def run() -> None:
         async with worker(url, work, slots=1), embedder(url) as e:
             with pytest.raises(DeadlinePassed):
-                await e.embed(TEXTS, "premises", 0.2)
+                await e.embed(TEXTS, "bulk", TTL_S, Deadline.after(0.2))
             await asyncio.sleep(1.5)
 
     asyncio.run(run())
@@ -311,13 +322,13 @@ def test_texts_that_never_come_to_the_model_are_counted(redis_instance: RedisSer
             with redis_instance.client() as client:
                 client.zadd(redis_keys.workers(FINGERPRINT), {"w": 2**53})
             with pytest.raises(DeadlinePassed):
-                await e.embed(TEXTS[:30], "premises", 0.2)
+                await e.embed(TEXTS[:30], "bulk", TTL_S, Deadline.after(0.2))
             async with worker(url, Work(), metrics=metrics), asyncio.timeout(5 * BUSY):
                 while dropped() < 30:
                     await asyncio.sleep(0.05)
 
     def dropped() -> float:
-        labels = {"priority": "premises", "outcome": "dropped"}
+        labels = {"lane": "bulk", "outcome": "dropped"}
         return metrics.registry.get_sample_value("premise_worker_texts_total", labels) or 0
 
     asyncio.run(run())
@@ -330,14 +341,14 @@ def test_a_job_in_progress_ends_when_nobody_waits_any_more(redis_instance: Redis
     async def run() -> None:
         async with worker(url, work, slots=1) as w, embedder(url) as e:
             with pytest.raises(DeadlinePassed):
-                await e.embed(TEXTS[:1], "premises", 0.3)
+                await e.embed(TEXTS[:1], "bulk", TTL_S, Deadline.after(0.3))
             assert w.tasks
             with redis_instance.client() as client:
                 async with asyncio.timeout(5 * BUSY):
-                    while client.exists(redis_keys.queue(FINGERPRINT, "premises")):
+                    while client.exists(redis_keys.queue(FINGERPRINT, "bulk")):
                         await asyncio.sleep(0.05)
             work.delay_s = 0
-            await e.embed(TEXTS[1:2], "premises", 5)  # the slot is free again
+            await e.embed(TEXTS[1:2], "bulk", TTL_S, Deadline.after(5))  # the slot is free again
 
     asyncio.run(run())
     assert work.embedded == {TEXTS[1]: 1}
@@ -348,13 +359,13 @@ def test_nothing_is_left_behind_in_redis(redis_instance: RedisServer) -> None:
 
     async def run() -> None:
         async with worker(url, Work()), embedder(url) as e:
-            await e.embed(TEXTS, "premises", 10)
+            await e.embed(TEXTS, "bulk", TTL_S, Deadline.after(10))
             await asyncio.sleep(redis_keys.DONE_TTL_MS / 1000 + 0.2)
 
     asyncio.run(run())
     with redis_instance.client() as client:
         left = {key.decode() for key in client.scan_iter("*") if not key.startswith(b"emb:")}
-        queue = redis_keys.queue(FINGERPRINT, "premises")
+        queue = redis_keys.queue(FINGERPRINT, "bulk")
         counters = {key for key in left if key.startswith(redis_keys.drained(queue))}
         assert all(0 < client.pttl(key) <= 2 * redis_keys.DRAIN_MS for key in counters)
         assert left - counters <= {redis_keys.admitted(queue), redis_keys.wake(queue)}
@@ -367,13 +378,13 @@ def test_a_malicious_cache_value_is_a_miss_and_overwritten(redis_instance: Redis
     async def run() -> None:
         async with worker(url, work):
             async with embedder(url) as e:
-                await e.embed(TEXTS[:4], "premises", 10)
+                await e.embed(TEXTS[:4], "bulk", TTL_S, Deadline.after(10))
             with redis_instance.client() as client:
                 values = [b"", b"short", np.full(8, np.nan, "<f4").tobytes(), np.full(8, 1e38, "<f4").tobytes()]
                 for key, value in zip(sorted(client.scan_iter("emb:*")), values, strict=True):
                     client.set(key, value)
             async with embedder(url) as e:
-                rows = await e.embed(TEXTS[:4], "premises", 10)
+                rows = await e.embed(TEXTS[:4], "bulk", TTL_S, Deadline.after(10))
         assert np.allclose(rows, np.stack([vector_of(text) for text in TEXTS[:4]]))
 
     asyncio.run(run())
@@ -387,9 +398,9 @@ def test_two_processes_at_any_phase_embed_each_text_once(redis_instance: RedisSe
         async with worker(url, work, slots=8), embedder(url) as a, embedder(url) as b:
             for i in range(150):
                 text = f"phase {i}"
-                first = asyncio.create_task(a.embed([text], "premises", 10))
+                first = asyncio.create_task(a.embed([text], "bulk", TTL_S, Deadline.after(10)))
                 await asyncio.sleep((i % 30) / 4000)
-                await asyncio.gather(first, b.embed([text], "premises", 10))
+                await asyncio.gather(first, b.embed([text], "bulk", TTL_S, Deadline.after(10)))
 
     asyncio.run(run())
     assert set(work.embedded.values()) == {1}
@@ -401,7 +412,7 @@ def test_a_hundred_requests_for_the_same_cold_texts_embed_them_once(redis_instan
 
     async def run() -> None:
         async with worker(url, work), embedder(url) as e:
-            await asyncio.gather(*(e.embed(texts, "premises", 30) for _ in range(100)))
+            await asyncio.gather(*(e.embed(texts, "bulk", TTL_S, Deadline.after(30)) for _ in range(100)))
 
     asyncio.run(run())
     assert work.embedded == dict.fromkeys(texts, 1)
@@ -412,13 +423,13 @@ def test_a_stalled_redis_is_unavailable_for_all_who_wait_within_2_seconds(redis_
 
     async def run() -> list[float]:
         async with worker(url, Work()), embedder(url) as e:
-            await e.embed(["warm up"], "premises", 10)
+            await e.embed(["warm up"], "bulk", TTL_S, Deadline.after(10))
             redis_instance.process.send_signal(signal.SIGSTOP)
             start = time.monotonic()
 
             async def ask(i: int) -> float:
                 with pytest.raises(Unavailable):
-                    await e.embed([f"cold {i}"], "premises", 20)
+                    await e.embed([f"cold {i}"], "bulk", TTL_S, Deadline.after(20))
                 return time.monotonic() - start
 
             try:
@@ -431,18 +442,18 @@ def test_a_stalled_redis_is_unavailable_for_all_who_wait_within_2_seconds(redis_
 
 def test_odd_entries_on_the_reply_list_do_not_deafen_the_process(redis_instance: RedisServer) -> None:
     url, work = redis_instance.url, Work(delay_s=0.3)
-    odd = encode_reply("job", ["digest"], np.ones((1, 3), np.float32), {})
+    odd = encode_reply(Reply.of("job", {"digest": np.ones(3, np.float32)}, {}, cached=False))
 
     async def run() -> None:
         async with worker(url, work), embedder(url) as e:
-            waiting = asyncio.create_task(e.embed(["one"], "premises", 10))
+            waiting = asyncio.create_task(e.embed(["one"], "bulk", TTL_S, Deadline.after(10)))
             await asyncio.sleep(0.1)
             with redis_instance.client() as client:
                 (waiters,) = client.scan_iter("waiters:*")
                 (reply_list,) = client.hkeys(waiters)
                 client.rpush(reply_list, b"garbage", odd, b"\xc1")
             assert np.allclose((await waiting)[0], vector_of("one"))
-            await e.embed(["two"], "premises", 10)
+            await e.embed(["two"], "bulk", TTL_S, Deadline.after(10))
             with redis_instance.client() as client:
                 assert client.llen(reply_list) == 0  # the reply was heard, not found lost
 
@@ -453,8 +464,8 @@ def test_reruns_without_a_death_do_not_fail_a_text(redis_instance: RedisServer) 
     url = redis_instance.url
 
     async def run() -> None:
-        async with embedder(url) as e, worker(url, Work(delay_s=60), priority="state", name="alive"):
-            waiting = asyncio.create_task(e.embed(["x"], "premises", 30))
+        async with embedder(url) as e, worker(url, Work(delay_s=60), lane="interactive", name="alive"):
+            waiting = asyncio.create_task(e.embed(["x"], "bulk", TTL_S, Deadline.after(30)))
             for i in range(6):  # each is closed politely with the job in hand
                 async with worker(url, Work(delay_s=60), name=f"w{i}"):
                     await asyncio.sleep(0.1)
@@ -474,7 +485,7 @@ def test_what_a_killed_worker_held_is_done_by_another_within_2_seconds(redis_ins
             with redis_instance.client() as client:
                 while not client.zcard(redis_keys.workers(FINGERPRINT)):
                     await asyncio.sleep(0.05)
-                waiting = asyncio.create_task(e.embed(["x"], "premises", 30))
+                waiting = asyncio.create_task(e.embed(["x"], "bulk", TTL_S, Deadline.after(30)))
                 while not list(client.scan_iter("arq:in-progress:*")):
                     await asyncio.sleep(0.05)
             async with worker(url, work, name="heir"):

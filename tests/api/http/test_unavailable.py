@@ -28,6 +28,7 @@ from api.search.threads import SearchThreads
 from api.telemetry.metrics import Metrics
 from api.telemetry.stages import Stages
 from shared.commands.redis_server import free_port
+from shared.deadline import Deadline
 from shared.errors import DeadlinePassed
 from shared.redis.embedding_cache import EmbeddingCache
 from tests.support.lean_client import GOAL, error_sentence, retrieve
@@ -126,10 +127,10 @@ def test_the_deadline_is_that_of_everything_a_request_needs(demo_corpus: ReadCor
         index = PremiseIndex.of(np.eye(len(corpus), 8, dtype=np.float32))
         embedder = Embedder(cast(EmbeddingQueue, None), cast(EmbeddingCache, None),
                             dimension=8, near_entries=1, chunk_tokens=1)  # fmt: skip
-        lists = NewPremiseLists(corpus, embedder, 1, Metrics())
-        retriever = Retriever(corpus, embedder, Never(corpus), lists, SearchThreads(index), max_k=8)
+        lists = NewPremiseLists(corpus, embedder, 1, 60, Metrics())
+        retriever = Retriever(corpus, embedder, Never(corpus), lists, SearchThreads(index), max_k=8, state_ttl=60)
         _, context = parse_body(b'{"state": "", "k": 0}', RetrieveBody)
         with pytest.raises(DeadlinePassed):
-            await retriever.retrieve([""], context, Stages(), timeout_s=0.05)
+            await retriever.retrieve([""], context, Stages(), Deadline.after(0.05))
 
     asyncio.run(asked())

@@ -25,8 +25,8 @@ def count(client: httpx.Client, route: str, status: str) -> float:
     return value(client, "premise_request_seconds_count", {"route": route, "status": status})
 
 
-def texts(client: httpx.Client, priority: str, source: str) -> float:
-    return value(client, "premise_texts_total", {"priority": priority, "source": source})
+def texts(client: httpx.Client, lane: str, source: str) -> float:
+    return value(client, "premise_texts_total", {"lane": lane, "source": source})
 
 
 def test_requests_are_counted_by_route_and_status(client: httpx.Client) -> None:
@@ -47,11 +47,11 @@ def test_texts_are_counted_by_where_their_embedding_came_from(client: httpx.Clie
     new = [{"name": f"new{i}", "decl": f"theorem {unique}{i}"} for i in range(3)]
     body = {"state": f"⊢ {unique}", "k": 2, "new_premises": new}
     sources = [
-        ("state", "queued"),
-        ("state", "near"),
-        ("premises", "queued"),
-        ("premises", "list"),
-        ("premises", "near"),
+        ("interactive", "queued"),
+        ("interactive", "near"),
+        ("bulk", "queued"),
+        ("bulk", "list"),
+        ("bulk", "near"),
     ]
 
     def counts() -> list[float]:
@@ -81,8 +81,8 @@ def test_what_another_process_cached_counts_as_found_in_redis(
     ):
         wait_until_ready(url, process, log)
         other.post("/retrieve", json=body).raise_for_status()
-        assert texts(other, "state", "redis") == 1
-        assert texts(other, "state", "queued") == 0
+        assert texts(other, "interactive", "redis") == 1
+        assert texts(other, "interactive", "queued") == 0
 
 
 def test_what_has_not_happened_yet_is_told_as_none(client: httpx.Client) -> None:
@@ -120,7 +120,7 @@ def test_stages_that_requests_share_are_timed(client: httpx.Client) -> None:
 
 def test_queues_and_workers_are_told_by_every_process(client: httpx.Client) -> None:
     assert value(client, "premise_workers_alive") == 1
-    wait_for(lambda: value(client, "premise_queue_texts", {"priority": "state"}) == 0, "an empty queue")
+    wait_for(lambda: value(client, "premise_queue_texts", {"lane": "interactive"}) == 0, "an empty queue")
 
 
 def test_several_processes_tell_the_sum(served: Stack, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_status_names_workers_queues_and_caches(client: httpx.Client) -> None:
     assert status["reasons"] == []
     assert status["premises"] == 816
     assert status["modules"] == len(client.get("/indexed-modules").json())
-    assert set(status["queue"]) == {"state", "premises"}
+    assert set(status["queue"]) == {"interactive", "bulk"}
     assert set(status["texts"]) == {"list", "near", "redis", "joined", "queued"}
     (worker,) = status["workers"]
     assert worker["device"] == "CPU"

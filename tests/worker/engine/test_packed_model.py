@@ -111,7 +111,7 @@ def test_a_text_without_a_finite_embedding_fails_alone(
 
     async def run() -> list[Embedded]:
         async with Batcher(build(spoiled, demo_settings, engine, device, dtype)) as batcher:
-            return await batcher.embed(texts, "premises")
+            return await batcher.embed(texts, "bulk")
 
     results = asyncio.run(run())
     for text, result, truth in zip(texts, results, embed(clean, texts), strict=True):

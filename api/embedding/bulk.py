@@ -1,0 +1,52 @@
+"""Bulk embedding: long lists that no client waits for, behind the requests of clients."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from api.embedding.embedder import Embedder
+from shared.deadline import Deadline
+from shared.errors import DeadlinePassed, Overloaded, PremiseServerError, Unavailable
+from shared.vectors import Vectors
+
+T = TypeVar("T")
+
+PATIENCE_S = 600.0
+"""The deadline of one attempt. What was embedded by then is cached, so the next attempt goes on from there."""
+BUSY_PAUSE_S = 5
+"""The longest pause while workers are busy: each attempt is promised a time, and clients are promised later ones."""
+AWAY_PAUSE_S = 0.2
+"""The pause while Redis or the workers are away; a command goes on soon after they are back."""
+
+
+def windows(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in parts of `size`; one part at a time leaves room in the queue for the texts of others."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+@dataclass(frozen=True)
+class BulkEmbedder:
+    """Embeds in the bulk lane, and waits as long as workers are busy or missing."""
+
+    embedder: Embedder
+    ttl_s: float
+    """How long the cache keeps the embeddings."""
+
+    async def embed(self, texts: Sequence[str], tell: Callable[[str], None]) -> Vectors:
+        """Unit vectors, shape [len(texts), dimension]. `tell` gets a sentence for each reason to wait, once in a row.
+
+        Raises:
+            TextFailed: the model cannot embed one of the texts; says its position.
+        """
+        told: type[PremiseServerError] | None = None
+        while True:
+            try:
+                return await self.embedder.embed(texts, "bulk", self.ttl_s, Deadline.after(PATIENCE_S))
+            except (Overloaded, Unavailable, DeadlinePassed) as error:
+                if type(error) is not told:
+                    tell(f"waiting: {error}")
+                told = type(error)
+                busy = isinstance(error, Overloaded)
+                await asyncio.sleep(min(error.retry_after or 1, BUSY_PAUSE_S) if busy else AWAY_PAUSE_S)
