@@ -23,6 +23,7 @@ from api.http.routes.declarations import declaration_routes
 from api.http.routes.page import page_routes
 from api.http.routes.retrieval import retrieval_routes
 from api.http.routes.status import names_routes, status_routes
+from api.search.threads import SearchThreads
 from api.serving.catalog import Catalog
 from api.serving.loader import Loader
 from api.serving.release import ReleaseSpec
@@ -50,7 +51,8 @@ def create_app(
     """
     metrics = Metrics()
     redis = Connections.of(settings.redis_url, settings.cache_url)
-    catalog = Catalog(loader(settings, redis, metrics).load)
+    threads = SearchThreads()
+    catalog = Catalog(loader(settings, redis, threads, metrics).load)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -65,6 +67,7 @@ def create_app(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await catalog.close()
+            threads.close()
             await redis.close()
 
     async def load() -> None:
@@ -100,11 +103,12 @@ def create_app(
     return app
 
 
-def loader(settings: Settings, redis: Connections, metrics: Metrics) -> Loader:
+def loader(settings: Settings, redis: Connections, threads: SearchThreads, metrics: Metrics) -> Loader:
     """The loader of this process's releases."""
     return Loader(
         redis=redis,
         backends=Backends(redis, EmbeddingLimits.of(settings), metrics),
+        threads=threads,
         metrics=metrics,
         data_dir=settings.data_dir,
         max_k=settings.max_k,

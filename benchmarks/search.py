@@ -8,7 +8,8 @@ scores lie so close together that the quantised scan cannot be certified, which 
 
 The peer is the old server's algorithm as it was described: names of the accessible premises in a set, the set into a
 list of ids, `IDSelectorArray` in that order, flat search. The floor is what reading the bytes once takes at the
-bandwidth measured in the same run, for the float32 and the eight-bit rows.
+bandwidth measured in the same run, for the float32 and the eight-bit rows. The second table searches the same rows as
+one segment and as two and three.
 """
 
 import os
@@ -21,9 +22,10 @@ import psutil
 from numpy.typing import NDArray
 from rich.console import Console
 
-from api.search.index import PremiseIndex, Search
-from api.search.premise_set import PremiseSet
+from api.search.index import PremiseIndex, Search, rows_of
+from api.search.premise_set import PremiseMask, PremiseSet
 from api.search.quantised_index import QuantisedIndex, quantise
+from api.search.segments import SegmentedIndex, id_ranges
 from benchmarks.synthetic import DIMENSION, NOISE, real_bases
 from shared.vectors import Vectors
 from tests.support.report import print_machine, table
@@ -33,6 +35,8 @@ COVERAGES = (0.99, 0.5, 0.02)
 KS = (16, 256, 1024)
 QUERIES = 30
 OLD_RUNS = 3
+CUTS = {"1": (), "2": (0.99,), "3": (0.9, 0.99)}
+"""Where the rows are cut into segments: a large one and small ones on top of it."""
 BYTES_PER_PREMISE = DIMENSION * 4 * 2 + DIMENSION  # built from rows that are still there, and the eight-bit copy
 
 
@@ -77,8 +81,7 @@ def measure(count: int, bases: Vectors) -> list[tuple[object, ...]]:
     states = around(bases, QUERIES, rng)
     flat = faiss.IndexFlatIP(DIMENSION)
     flat.add(rows)
-    quantised, rounding = quantise(rows)
-    index = PremiseIndex(flat, QuantisedIndex(quantised, rounding))
+    index = SegmentedIndex([PremiseIndex(rows_of(flat), QuantisedIndex(*quantise(rows)))])
     floor_fp32 = 1000 * rows.nbytes / bandwidth(rows)
     del rows
     names = [f"Mathlib.Module.theorem_{i}" for i in range(count)]
@@ -100,20 +103,53 @@ def measure(count: int, bases: Vectors) -> list[tuple[object, ...]]:
     return lines
 
 
+def measure_segments(count: int, bases: Vectors) -> list[tuple[object, ...]]:
+    """The same rows as one segment and cut into several."""
+    rng = np.random.default_rng(count)
+    rows = around(bases, count, rng)
+    states = around(bases, QUERIES, rng)
+    mask = rng.random(count) < COVERAGES[0]
+    lines: list[tuple[object, ...]] = []
+    for segments, shares in CUTS.items():
+        cuts = [int(count * share) for share in shares]
+        index = SegmentedIndex([PremiseIndex.of(part) for part in np.split(rows, cuts)])
+        accessible = PremiseSet.of(spread(mask, cuts))
+        for k in KS:
+            for state in states:
+                index.search([Search(state, accessible, k)])
+            took = times_ms(lambda i: index.search([Search(states[i], accessible, k)]), QUERIES)  # noqa: B023  # called at once
+            lines.append((count, segments, k, float(np.median(took)), float(np.percentile(took, 99))))
+    return lines
+
+
+def spread(mask: PremiseMask, cuts: list[int]) -> PremiseMask:
+    """A mask of rows as one of premise ids, of the segments that the cuts make."""
+    parts = np.split(mask, cuts)
+    ranges = id_ranges([len(part) for part in parts])
+    by_id = np.zeros(ranges[-1].stop, np.bool_)
+    for ids, part in zip(ranges, parts, strict=True):
+        by_id[ids.start : ids.stop] = part
+    return by_id
+
+
 def main() -> None:
     console = Console(width=130)
     faiss.omp_set_num_threads(1)
     print_machine(console, "faiss-cpu", "numpy")
     bases = real_bases()
     lines: list[tuple[object, ...]] = []
+    cut: list[tuple[object, ...]] = []
     for size in map(int, os.environ.get("SIZES", SIZES).split(",")):
         if size * BYTES_PER_PREMISE > psutil.virtual_memory().available / 2:
             console.print(f"{size} premises left out: they do not fit into half of the free memory")
             continue
         lines += measure(size, bases)
+        cut += measure_segments(size, bases)
     columns = ("premises", "covered", "k", "p50 ms", "p99 ms", "old p50 ms", "ratio", "certified", "fp32 floor ms",
                "int8 floor ms")  # fmt: skip
     console.print(table("Exact search, one thread", columns, lines))
+    title = f"The same rows in several segments, {COVERAGES[0]:.0%} covered"
+    console.print(table(title, ("premises", "segments", "k", "p50 ms", "p99 ms"), cut))
 
 
 if __name__ == "__main__":

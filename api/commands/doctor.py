@@ -18,7 +18,7 @@ from api.corpus.archive import read_archive
 from api.corpus.embeddings import computed_path, sample_of, stored_embeddings, verify
 from api.corpus.reader import read_corpus
 from api.corpus.repository import ARCHIVE, DataRepository, DataSpec, SegmentSource, embeddings_name
-from api.corpus.segment import artifacts_directory, is_whole, open_artifacts
+from api.corpus.segment import is_whole, open_segment, segment_directory
 from api.embedding.bulk import BulkEmbedder
 from shared.errors import RedisAway, StartupError
 from shared.finding import Finding, encode, found
@@ -56,7 +56,7 @@ async def data_findings(settings: Settings) -> list[Finding]:
     except StartupError as error:
         return [Finding("problem", DATA, str(error), "Correct DATA_REPO and DATA_REVISION.")]
     try:
-        directory = artifacts_directory(settings.data_dir, source.made_from)
+        directory = segment_directory(settings.data_dir, source.made_from)
         whole = is_whole(directory, source.made_from)
         rows = _built(directory, source) if whole else _unbuilt(source, settings.data_dir, model, spec)
     except StartupError as error:
@@ -88,11 +88,11 @@ def _not_yet(repository: DataRepository, model: ModelSpec) -> Finding:
 
 
 def _built(directory: Path, source: SegmentSource) -> _Rows:
-    artifacts = open_artifacts(directory)
-    corpus, sample = artifacts.corpus, artifacts.sample
-    sentence = f"{corpus.revision or 'The data'}: an index of {len(corpus):,} premises is built in {directory}."
-    rows = artifacts.index.rows(np.array(list(sample), np.int64))
-    return _Rows(Finding("ok", DATA, sentence), sample, rows, corpus.names, source.stored or directory)
+    segment = open_segment(directory)
+    corpus = segment.corpus
+    sentence = f"{corpus.revision or 'The data'}: an index of {len(corpus.names):,} premises is built in {directory}."
+    rows = segment.sample_rows()
+    return _Rows(Finding("ok", DATA, sentence), segment.sample, rows, corpus.names, source.stored or directory)
 
 
 def _unbuilt(source: SegmentSource, data_dir: Path, model: ModelDirectory, spec: ModelSpec) -> _Rows:

@@ -1,9 +1,11 @@
-"""Declarations as a person reads them, by premise id: too many for the memory of every process, so they stay in a file.
+"""Declarations as a person reads them. They are too many for the memory of every process, so they stay in files.
 
-`declarations.jsonl` holds one a line, just as it is answered; `declarations.npy` where each line starts, and its end.
+A segment's `declarations.jsonl` holds one a line, as it is answered. `declarations.npy` holds the byte at which each
+line starts, and the file's length.
 """
 
 import mmap
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,33 +31,50 @@ class ShownDeclaration(msgspec.Struct, frozen=True):
     doc: str | None
 
 
+class DeclarationsFile:
+    """One segment's file, mapped: what is not asked for takes no memory, what is asked for all processes share."""
+
+    def __init__(self, directory: Path) -> None:
+        with (directory / LINES).open("rb") as file:
+            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # Byte at which each line starts, then the file's length. [n + 1]
+        self._starts: NDArray[np.int64] = np.load(directory / STARTS, mmap_mode="r", allow_pickle=False)
+
+    def entry(self, row: int) -> bytes:
+        """The declaration of a row as JSON.
+
+        Raises:
+            IndexError, ValueError: the file is closed.
+        """
+        return self._lines[int(self._starts[row]) : int(self._starts[row + 1]) - 1]
+
+    def close(self) -> None:
+        """Release the maps."""
+        self._starts = np.empty(0, np.int64)
+        self._lines.close()
+
+
 @dataclass(frozen=True)
 class Declarations:
-    """The file, mapped: what is not asked for takes no memory, what is asked for is shared by all processes."""
+    """The declarations of one or several segments."""
 
-    lines: mmap.mmap
-    starts: NDArray[np.int64]
-    """Byte at which each line starts, then the file's length. [n + 1]"""
+    files: Sequence[DeclarationsFile]
+    ranges: Sequence[range]
+    """Premise ids of each file."""
     premise_ids: Mapping[str, int]
-
-    @classmethod
-    def load(cls, directory: Path, premise_ids: Mapping[str, int]) -> "Declarations":
-        with (directory / LINES).open("rb") as file:
-            lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return cls(lines, np.load(directory / STARTS, mmap_mode="r", allow_pickle=False), premise_ids)
 
     def answer(self, names: Sequence[str]) -> bytes:
         """JSON array of the declarations of these names, `null` for a name that is no premise's.
 
         Pages that nobody asked for before come from the disk: not for the event loop.
         """
-        return b"[" + b",".join(map(self._entry, names)) + b"]"
+        ids = map(self.premise_ids.get, names)
+        return b"[" + b",".join([b"null" if i is None else self.entry(i) for i in ids]) + b"]"
 
-    def _entry(self, name: str) -> bytes:
-        premise_id = self.premise_ids.get(name)
-        if premise_id is None:
-            return b"null"
-        return self.lines[int(self.starts[premise_id]) : int(self.starts[premise_id + 1]) - 1]
+    def entry(self, premise_id: int) -> bytes:
+        """The declaration of a premise as JSON."""
+        at = bisect_right(self.ranges, premise_id, key=lambda ids: ids.start) - 1
+        return self.files[at].entry(premise_id - self.ranges[at].start)
 
 
 def save_declarations(directory: Path, corpus: ReadCorpus) -> None:

@@ -1,11 +1,10 @@
-"""What is made from the data once and mapped by every process after that: indices, names, modules, declarations.
+"""A segment: one immutable build of data with a model's embeddings. One process builds it, then every process maps it.
 
-A folder `DATA_DIR/index/{key}` holds one build; the key is a digest of all that it was made from and of the format.
-It is built beside its place and renamed into it, so it is there whole or not at all; `manifest.json`, with the size of
-every file, tells a folder that was cut short or changed since.
+A folder `DATA_DIR/index/{key}` holds one segment; the key is a digest of the format and of all that it was made from.
+The build is made beside its place and renamed into it, so it is there whole or not at all. `manifest.json` holds the
+size of every file, so a folder that was cut short or changed is recognised.
 """
 
-import gzip
 import json
 import logging
 import os
@@ -18,39 +17,40 @@ import faiss
 import msgspec
 import numpy as np
 
-from api.corpus.corpus import Corpus
-from api.corpus.declarations_file import Declarations, save_declarations
+from api.corpus.corpus import SegmentCorpus
+from api.corpus.declarations_file import DeclarationsFile, save_declarations
 from api.corpus.names_file import NamesFile
 from api.corpus.reader import ReadCorpus
-from api.search.index import PremiseIndex
+from api.search.index import PremiseIndex, rows_of
 from api.search.quantised_index import QuantisedIndex, Rounding, quantise
 from shared.vectors import Vectors
 
 logger = logging.getLogger(__name__)
 
-
 FORMAT = 3
 """Counts changes of what the files hold; an older build has another key and is never read."""
+FLAT, ROUNDED, ROUNDING = "flat.faiss", "quantised.faiss", "rounding.npz"
+PREMISES, MODULES, ARRAYS, REVISION = "premises.json", "modules.json", "arrays.npz", "revision"
 READ_AHEAD_BYTES = 8 << 20
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What says that a build is whole, and what it can be verified with."""
+    """The file that tells whether a build is whole, and what verifies it."""
 
     made_from: dict[str, str]
     sizes: dict[str, int]
     sample: dict[int, str]
-    """Premise id and text of a few premises."""
+    """Row and text of a few premises."""
 
 
-def artifacts_directory(data_dir: Path, made_from: dict[str, str]) -> Path:
-    """Where the build of these sources is, or will be."""
+def segment_directory(data_dir: Path, made_from: dict[str, str]) -> Path:
+    """The place of the segment of these sources, built or not."""
     identity = json.dumps({"format": FORMAT, **made_from}, sort_keys=True)
     return data_dir / "index" / sha256(identity.encode()).hexdigest()[:16]
 
 
 def is_whole(directory: Path, made_from: dict[str, str]) -> bool:
-    """Whether a complete build of just these sources is there."""
+    """True if a complete build of exactly these sources is in the directory."""
     try:
         manifest = _manifest(directory)
         return manifest.made_from == made_from and all(
@@ -63,7 +63,7 @@ def is_whole(directory: Path, made_from: dict[str, str]) -> bool:
 def build(
     directory: Path, made_from: dict[str, str], corpus: ReadCorpus, rows: Vectors, sample: dict[int, str]
 ) -> None:
-    """Write a build, replacing what is in its place. The caller holds the lock of `directory`.
+    """Build the segment from rows [n, d] in place of what the directory holds. The caller holds its lock.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
@@ -74,10 +74,10 @@ def build(
     partial.mkdir(parents=True)
     flat = faiss.IndexFlatIP(rows.shape[1])
     flat.add(np.ascontiguousarray(rows, dtype=np.float32))
-    faiss.write_index(flat, str(partial / "flat.faiss"))
+    faiss.write_index(flat, str(partial / FLAT))
     quantised, rounding = quantise(rows)
-    faiss.write_index(quantised, str(partial / "quantised.faiss"))
-    rounding.save(partial / "rounding.npz")
+    faiss.write_index(quantised, str(partial / ROUNDED))
+    rounding.save(partial / ROUNDING)
     _save_corpus(partial, corpus)
     save_declarations(partial, corpus)
     sizes = {path.name: path.stat().st_size for path in partial.iterdir()}
@@ -90,46 +90,53 @@ def build(
 
 
 @dataclass(frozen=True)
-class Artifacts:
-    """A build that is mapped: its pages are shared by all processes that have it open."""
+class Segment:
+    """A build that is mapped: all processes that have it open share its pages."""
 
-    corpus: Corpus
-    declarations: Declarations
+    corpus: SegmentCorpus
     index: PremiseIndex
+    declarations: DeclarationsFile
     sample: dict[int, str]
+    """Row and text of a few premises."""
     premises_file: NamesFile
     modules_file: NamesFile
 
+    def sample_rows(self) -> Vectors:
+        """The embeddings of the sample, [len(sample), d]."""
+        return self.index.rows(np.array(list(self.sample), np.int64))
 
-def open_artifacts(directory: Path) -> Artifacts:
-    """Map a whole build."""
-    corpus = _load_corpus(directory)
-    for name in ("quantised.faiss", "flat.faiss"):
+    def close(self) -> None:
+        """Release the maps. Searches that run now end as they would; later ones fail."""
+        self.index.close()
+        self.declarations.close()
+
+
+def open_segment(directory: Path) -> Segment:
+    """Map a whole build. Its user closes it."""
+    premises_file = NamesFile.load(directory / PREMISES)
+    modules_file = NamesFile.load(directory / MODULES)
+    for name in (ROUNDED, FLAT):
         _read_ahead(directory / name)
-    flat, quantised = (
-        faiss.read_index(str(directory / name), faiss.IO_FLAG_MMAP_IFC) for name in ("flat.faiss", "quantised.faiss")
-    )
-    return Artifacts(
-        corpus=corpus,
-        declarations=Declarations.load(directory, corpus.premise_ids),
-        index=PremiseIndex(flat, QuantisedIndex(quantised, Rounding.load(directory / "rounding.npz"))),
+    flat, rounded = (faiss.read_index(str(directory / name), faiss.IO_FLAG_MMAP_IFC) for name in (FLAT, ROUNDED))
+    return Segment(
+        corpus=_load_corpus(directory, premises_file, modules_file),
+        index=PremiseIndex(rows_of(flat), QuantisedIndex(rounded, Rounding.load(directory / ROUNDING))),
+        declarations=DeclarationsFile(directory),
         sample=_manifest(directory).sample,
-        premises_file=NamesFile.load(directory / "premises.json"),
-        modules_file=NamesFile.load(directory / "modules.json"),
+        premises_file=premises_file,
+        modules_file=modules_file,
     )
 
 
 def _save_corpus(directory: Path, corpus: ReadCorpus) -> None:
-    for name, names in (("premises.json", corpus.wire_names), ("modules.json", corpus.module_names)):
-        content = msgspec.json.encode(names)
-        (directory / name).write_bytes(content)
-        (directory / f"{name}.gz").write_bytes(gzip.compress(content, 6, mtime=0))
-    (directory / "revision").write_text(corpus.revision, encoding="utf-8")
+    NamesFile.of(corpus.wire_names).save(directory / PREMISES)
+    NamesFile.of(corpus.module_names).save(directory / MODULES)
+    (directory / REVISION).write_text(corpus.revision, encoding="utf-8")
     # Any wire index of a premise's name will do: it is there for the name.
     named = np.flatnonzero(corpus.wire_premise >= 0)
     premise_wire = np.zeros(len(corpus), np.int64)
     premise_wire[corpus.wire_premise[named]] = named
-    with (directory / "arrays.npz").open("wb") as file:
+    with (directory / ARRAYS).open("wb") as file:
         np.savez(
             file,
             wire_premise=corpus.wire_premise,
@@ -140,22 +147,20 @@ def _save_corpus(directory: Path, corpus: ReadCorpus) -> None:
         )
 
 
-def _load_corpus(directory: Path) -> Corpus:
-    wire_names = msgspec.json.decode((directory / "premises.json").read_bytes(), type=list[str])
-    module_names = msgspec.json.decode((directory / "modules.json").read_bytes(), type=list[str])
-    with np.load(directory / "arrays.npz", allow_pickle=False) as arrays:
+def _load_corpus(directory: Path, premises_file: NamesFile, modules_file: NamesFile) -> SegmentCorpus:
+    wire_names = premises_file.names()
+    with np.load(directory / ARRAYS, allow_pickle=False) as arrays:
         names = [wire_names[i] for i in arrays["premise_wire"].tolist()]
-        return Corpus(
-            revision=(directory / "revision").read_text(encoding="utf-8"),
-            module_names=module_names,
+        return SegmentCorpus(
+            revision=(directory / REVISION).read_text(encoding="utf-8"),
+            module_names=modules_file.names(),
             wire_names=wire_names,
             names=names,
-            wire_premise=arrays["wire_premise"],
+            wire_row=arrays["wire_premise"],
             module_start=arrays["module_start"],
             module_stop=arrays["module_stop"],
             needs_import_all=arrays["needs_import_all"],
-            module_ids={name: i for i, name in enumerate(module_names)},
-            premise_ids={name: i for i, name in enumerate(names)},
+            rows={name: row for row, name in enumerate(names)},
         )
 
 

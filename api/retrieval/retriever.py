@@ -13,6 +13,7 @@ from api.retrieval.new_premises import NewPremiseLists, NewPremises
 from api.retrieval.ranking import Ranked, merge, new_premise_scores
 from api.search.index import Hits, Search
 from api.search.premise_set import PremiseSet
+from api.search.segments import SegmentedIndex
 from api.search.threads import TOGETHER, SearchThreads
 from api.telemetry.stages import Stages
 from shared.deadline import Deadline
@@ -49,6 +50,8 @@ class Retriever:
     """Answers requests against one corpus."""
 
     corpus: Corpus
+    index: SegmentedIndex
+    """By the corpus's premise ids."""
     embedder: Embedder
     accessible_sets: AccessibleSets
     new_premises: NewPremiseLists
@@ -114,7 +117,7 @@ class Retriever:
         """The best of the indexed premises, and the score of every new one."""
         # Side by side: either reads megabytes, and neither holds Python's lock.
         hits, scores = await asyncio.gather(
-            self.threads.search(Search(state, accessible, k)),
+            self.threads.search(self.index, Search(state, accessible, k)),
             self.threads.run(new_premise_scores, state, new.rows),
         )
         return hits, scores

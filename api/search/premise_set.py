@@ -7,12 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 PremiseMask = NDArray[np.bool_]
-"""One entry a premise id, [n]."""
+"""One entry a premise id. [n]"""
 
 
 @dataclass(frozen=True)
 class PremiseSet:
-    """Premise ids. A set never changes: searches in other threads may be reading it."""
+    """A set of premise ids. It never changes: searches in other threads may be reading it.
+
+    A range of ids that a method takes starts at a multiple of eight. It ends at one too, or no id behind it in its last
+    byte is in the set.
+    """
 
     bits: NDArray[np.uint8]
     """Bit i % 8 of byte i // 8 is premise id i, the order FAISS reads."""
@@ -23,21 +27,21 @@ class PremiseSet:
         return cls(np.packbits(mask, bitorder="little"), int(np.count_nonzero(mask)))
 
     def ids(self, among: range) -> NDArray[np.int64]:
-        """The ids within a range that starts at a multiple of eight; ascending."""
+        """The ids within a range, ascending."""
         bits = np.unpackbits(self._bits(among), count=len(among), bitorder="little")
         return np.flatnonzero(bits) + among.start
 
     def selector(self, among: range) -> "faiss.IDSelector":
-        """FAISS's selector of the ids within a range that starts at a multiple of eight, counted from its start."""
+        """FAISS's selector of the ids within a range, counted from the range's start."""
         return faiss.IDSelectorBitmap(self._bits(among))
 
-    def counts(self, block: int) -> NDArray[np.int64]:
-        """The number of ids in each block of `block` ids, a multiple of eight."""
-        starts = np.arange(0, len(self.bits), block // 8)
-        return np.add.reduceat(np.bitwise_count(self.bits), starts, dtype=np.int64)
+    def counts(self, among: range, block: int) -> NDArray[np.int64]:
+        """The number of ids in each block of `block` ids, a multiple of eight, of such a range."""
+        bits = self._bits(among)
+        return np.add.reduceat(np.bitwise_count(bits), np.arange(0, len(bits), block // 8), dtype=np.int64)
 
     def without(self, ids: NDArray[np.int64]) -> "PremiseSet":
-        """The set less some ids, each named once."""
+        """The set less some ids; each of them is given once."""
         present = ids[(self.bits[ids >> 3] >> (ids & 7)) & 1 == 1]
         if not len(present):
             return self

@@ -33,7 +33,7 @@ ROTATION_ERROR = 1e-5
 
 @dataclass(frozen=True)
 class Rounding:
-    """How rows became whole numbers."""
+    """The numbers that turn a row into whole numbers, and bounds on the error."""
 
     mean: Vector
     """[d]"""
@@ -59,7 +59,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class RoundedQuery:
-    """A state as the rounded rows are asked for it: score = centre + step * (whole . row) +- error."""
+    """A state rounded like the rows: score = centre + step * (whole . row) +- error."""
 
     whole: Vectors
     """[1, d]; whole numbers, because FAISS cuts a query's fractions off."""
@@ -70,11 +70,11 @@ class RoundedQuery:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Rows of one block that score best when rounded, best first."""
+    """The premises of one block that score best when rounded, best first."""
 
     ids: NDArray[np.int64]
     at_most: NDArray[np.float64]
-    """How high each can score; no row of the block that was left out can score higher than the last."""
+    """The highest score that each can have. No other row of the block can score higher than the last of them."""
 
 
 class QuantisedIndex:
@@ -83,19 +83,21 @@ class QuantisedIndex:
     def __init__(self, index: "faiss.IndexScalarQuantizer", rounding: Rounding) -> None:
         self._index = index  # owns the memory that the blocks look into
         self._rounding = rounding
-        self.blocks = [range(start, min(start + BLOCK, index.ntotal)) for start in range(0, index.ntotal, BLOCK)]
-        """Row numbers of each block."""
         codes = faiss.rev_swig_ptr(index.codes.data(), index.ntotal * index.d).reshape(index.ntotal, index.d)
-        self._blocks = [self._view(codes[block.start : block.stop]) for block in self.blocks]
+        self._blocks = [self._view(codes[start : start + BLOCK]) for start in range(0, index.ntotal, BLOCK)]
 
     def best(self, block: int, query: RoundedQuery, selector: "faiss.IDSelector", count: int) -> Candidates:
-        """The `count` best of the rows that the selector admits, at least so many; it counts from the block's start."""
+        """The `count` best of the rows that the selector admits, which are at least so many.
+
+        The selector and the ids of the answer count from the block's first row.
+        """
         parameters = faiss.SearchParameters(sel=selector)
         scores, ids = self._blocks[block].search(query.whole, count, params=parameters)
         at_most = query.centre + query.step * scores[0].astype(np.float64) + query.error
-        return Candidates(ids[0] + self.blocks[block].start, at_most)
+        return Candidates(ids[0], at_most)
 
     def query(self, state: Vector) -> RoundedQuery:
+        """Round a state, [d], for any number of calls of `best`."""
         rounding = self._rounding
         rotated = np.empty_like(state)
         # One thread, unlike a matrix product of numpy's: searches run side by side.
@@ -121,7 +123,7 @@ class QuantisedIndex:
 
 
 def quantise(rows: Vectors) -> tuple["faiss.IndexScalarQuantizer", Rounding]:
-    """Index and rounding of rows, shape [n, d]. Reads them three times, a part at a time."""
+    """Index and rounding of rows, [n, d], at least one. Reads them three times, a part at a time."""
     count, dimension = rows.shape
     mean = _mean(rows)
     # Fixed seed: every process that builds gets the same bytes.

@@ -1,17 +1,22 @@
-"""The threads in which searches run: one a core, and a bounded number of searches that wait for them.
+"""The threads in which searches run: one a CPU, and a bounded number of searches that wait for them.
 
-Searches that wait are taken several at a time: they read the same blocks of premises, which then come from memory once
-for all of them. One that comes alone never waits for company.
+Searches that wait for the same index run several at a time: each block of premises is then read from memory once for
+all of them. A search that comes alone does not wait for others.
 """
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from threading import Lock
 from typing import ParamSpec, TypeVar
 
-from api.search.index import Hits, PremiseIndex, Search
+import faiss
+
+from api.search.index import Hits, Search
+from api.search.segments import SegmentedIndex
+from shared.cpus import usable_cpus
 from shared.errors import Overloaded
 
 P = ParamSpec("P")
@@ -22,20 +27,25 @@ TOGETHER = 16
 WAITING_PER_THREAD = 64
 """At some ten milliseconds a search, about what a client waits for without noticing."""
 
+_Waiting = deque[tuple[Search, Future[Hits]]]
+
 
 class SearchThreads:
-    """FAISS leaves Python's lock while it searches, so threads share the cores."""
+    """Searches any number of indices. FAISS releases Python's lock while it searches, so threads share the CPUs."""
 
-    def __init__(self, index: PremiseIndex) -> None:
-        self._index = index
-        self.count = os.cpu_count() or 1
+    def __init__(self) -> None:
+        self.count = usable_cpus()
         """Threads."""
-        self._executor = ThreadPoolExecutor(self.count, thread_name_prefix="search")
-        self._waiting: deque[tuple[Search, Future[Hits]]] = deque()
+        # Searches run side by side; splitting one over OpenMP's threads gains little. The setting is one a thread.
+        self._executor = ThreadPoolExecutor(self.count, "search", faiss.omp_set_num_threads, (1,))
+        self._lock = Lock()
+        self._waiting: dict[SegmentedIndex, _Waiting] = {}
+        """Searches of each index, the index whose turn is next first. Guarded by the lock."""
         self._running = 0
 
-    async def search(self, search: Search) -> Hits:
-        """
+    async def search(self, index: SegmentedIndex, search: Search) -> Hits:
+        """The index's answer.
+
         Raises:
             Overloaded: too many wait already.
         """
@@ -44,35 +54,44 @@ class SearchThreads:
         hits: Future[Hits] = Future()
         self._running += 1
         try:
-            self._waiting.append((search, hits))
+            with self._lock:
+                self._waiting.setdefault(index, deque()).append((search, hits))
             self._executor.submit(self._take)
             return await asyncio.wrap_future(hits)
         finally:
             self._running -= 1
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What goes with a search: the result of the call, made in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: call(*args, **kwargs))
+        """The result of a call, made in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(call, *args, **kwargs))
 
     def close(self) -> None:
         self._executor.shutdown(cancel_futures=True)
 
     def _take(self) -> None:
-        """In a thread: this one's share of what waits. Called once a search; most calls find their search done."""
-        share = min(TOGETHER, -(-len(self._waiting) // self.count))
-        taken: list[tuple[Search, Future[Hits]]] = []
-        while len(taken) < share:
-            try:
-                search, hits = self._waiting.popleft()
-            except IndexError:  # another thread was quicker
-                break
-            if hits.set_running_or_notify_cancel():  # whoever asked may be gone
-                taken.append((search, hits))
-        try:
-            answers = self._index.search([search for search, _ in taken])
-        except Exception as error:  # nobody may wait for ever
-            for _, hits in taken:
-                hits.set_exception(error)
-            return
-        for (_, hits), answer in zip(taken, answers, strict=True):
-            hits.set_result(answer)
+        """Answer a share of what waits. Runs in a thread, once a search; mostly its search is done already."""
+        with self._lock:
+            if not self._waiting:
+                return
+            share = min(TOGETHER, -(-sum(map(len, self._waiting.values())) // self.count))
+            index = next(iter(self._waiting))
+            waiting = self._waiting.pop(index)
+            taken: list[tuple[Search, Future[Hits]]] = []
+            while waiting and len(taken) < share:
+                search, hits = waiting.popleft()
+                if hits.set_running_or_notify_cancel():  # False if the client is gone
+                    taken.append((search, hits))
+            if waiting:
+                self._waiting[index] = waiting  # behind the others, so that no index waits for ever
+        _answer(index, taken)
+
+
+def _answer(index: SegmentedIndex, taken: list[tuple[Search, Future[Hits]]]) -> None:
+    try:
+        answers = index.search([search for search, _ in taken])
+    except Exception as error:  # it reaches every waiting client, so that none waits for ever
+        for _, hits in taken:
+            hits.set_exception(error)
+        return
+    for (_, hits), answer in zip(taken, answers, strict=True):
+        hits.set_result(answer)

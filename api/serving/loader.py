@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from filelock import AsyncFileLock
 
 from api.corpus.archive import read_archive
 from api.corpus.embeddings import compute, computed_path, sample_of, stored_embeddings, verify
 from api.corpus.reader import read_corpus
 from api.corpus.repository import DataRepository, SegmentSource
-from api.corpus.segment import Artifacts, artifacts_directory, build, is_whole, open_artifacts
+from api.corpus.segment import Segment, build, is_whole, open_segment, segment_directory
+from api.corpus.snapshot import Snapshot
 from api.embedding.backend import Backend, Backends
 from api.embedding.bulk import BulkEmbedder
 from api.retrieval.access import AccessibleSets
@@ -36,6 +36,7 @@ class Loader:
 
     redis: Connections
     backends: Backends
+    threads: SearchThreads
     metrics: Metrics
     data_dir: Path
     max_k: int
@@ -60,25 +61,25 @@ class Loader:
             yield Loading("reading the data", backend)
             repository = DataRepository(spec.data, self.data_dir)
             source = await asyncio.to_thread(repository.source, model, spec.model)
-            directory = artifacts_directory(self.data_dir, source.made_from)
+            directory = segment_directory(self.data_dir, source.made_from)
             async with aclosing(self._built(directory, source, model, backend)) as steps:
                 async for step in steps:
                     yield Loading(step, backend)
             yield Loading("mapping the index", backend)
-            artifacts = await asyncio.to_thread(open_artifacts, directory)
+            segment = await asyncio.to_thread(open_segment, directory)
+            resources.callback(segment.close)
             yield Loading("verifying the embeddings", backend)
-            await _verify(artifacts, source.stored or directory, self._bulk(backend))
-            threads = SearchThreads(artifacts.index)
-            resources.callback(threads.close)
-            retriever = self._retriever(artifacts, backend, threads)
+            await _verify(segment, source.stored or directory, self._bulk(backend))
+            snapshot = await asyncio.to_thread(Snapshot.of, [segment])
+            retriever = self._retriever(snapshot, backend)
             logger.info("ready, with embeddings of %s", backend.fingerprint)
             yield Release(
                 spec,
                 backend,
                 retriever,
-                artifacts.declarations,
-                artifacts.premises_file,
-                artifacts.modules_file,
+                snapshot.declarations,
+                snapshot.premises_file,
+                snapshot.modules_file,
                 resources.pop_all(),
             )
 
@@ -118,16 +119,17 @@ class Loader:
         yield "building the index"
         await asyncio.to_thread(build, directory, source.made_from, corpus, rows, sample)
 
-    def _retriever(self, artifacts: Artifacts, backend: Backend, threads: SearchThreads) -> Retriever:
-        corpus = artifacts.corpus
+    def _retriever(self, snapshot: Snapshot, backend: Backend) -> Retriever:
+        corpus = snapshot.corpus
         return Retriever(
             corpus=corpus,
+            index=snapshot.index,
             embedder=backend.embedder,
             accessible_sets=AccessibleSets(corpus),
             new_premises=NewPremiseLists(
                 corpus, backend.embedder, self.max_new_premises, self.premise_ttl, self.metrics
             ),
-            threads=threads,
+            threads=self.threads,
             max_k=self.max_k,
             state_ttl=self.state_ttl,
         )
@@ -136,9 +138,8 @@ class Loader:
         return BulkEmbedder(backend.embedder, self.premise_ttl)
 
 
-async def _verify(artifacts: Artifacts, path: Path, bulk: BulkEmbedder) -> None:
-    corpus = artifacts.corpus
+async def _verify(segment: Segment, path: Path, bulk: BulkEmbedder) -> None:
+    corpus = segment.corpus
     logger.info("%d premises of %d declarations in %d modules",
-                len(corpus), len(corpus.wire_names), len(corpus.module_names))  # fmt: skip
-    rows = artifacts.index.rows(np.array(list(artifacts.sample), np.int64))
-    await verify(rows, artifacts.sample, corpus.names, path, bulk)
+                len(corpus.names), len(corpus.wire_names), len(corpus.module_names))  # fmt: skip
+    await verify(segment.sample_rows(), segment.sample, corpus.names, path, bulk)

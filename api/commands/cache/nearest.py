@@ -1,10 +1,9 @@
 """The indexed premises nearest to a cached embedding, from the build in DATA_DIR if there is one."""
 
-import numpy as np
-
 from api.commands.cache.entry import Entry
 from api.corpus.repository import DataRepository, DataSpec
-from api.corpus.segment import artifacts_directory, is_whole, open_artifacts
+from api.corpus.segment import is_whole, open_segment, segment_directory
+from api.corpus.snapshot import Snapshot
 from api.search.index import Search
 from api.search.premise_set import PremiseSet
 from shared.errors import StartupError
@@ -24,12 +23,11 @@ def nearest(entry: Entry, count: int, settings: Settings) -> list[str]:
         source = DataRepository(DataSpec.of(settings), settings.data_dir, local_only=True).source(model, spec)
     except StartupError as error:
         return [f"Nearest premises: {error}"]
-    directory = artifacts_directory(settings.data_dir, source.made_from)
+    directory = segment_directory(settings.data_dir, source.made_from)
     if not is_whole(directory, source.made_from):
         return [f"Nearest premises: no index of this data and model is built in {settings.data_dir} yet."]
     if len(entry.vector) != model.dimension or not abs(entry.norm - 1) < 0.01:
         return ["Nearest premises: this is no unit vector of the model."]
-    artifacts = open_artifacts(directory)
-    everything = PremiseSet.of(np.ones(len(artifacts.corpus), np.bool_))
-    (hits,) = artifacts.index.search([Search(entry.vector, everything, count)])
-    return [f"{score:.4f}   {artifacts.corpus.names[i]}" for i, score in zip(hits.ids, hits.scores, strict=True)]
+    snapshot = Snapshot.of([open_segment(directory)])
+    (hits,) = snapshot.index.search([Search(entry.vector, PremiseSet.of(snapshot.corpus.served), count)])
+    return [f"{score:.4f}   {snapshot.corpus.names[i]}" for i, score in zip(hits.ids, hits.scores, strict=True)]

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.corpus import segment as artifacts
-from api.corpus.declarations_file import Declarations, save_declarations
+from api.corpus import segment
+from api.corpus.corpus import Corpus, SegmentCorpus
+from api.corpus.declarations_file import Declarations, DeclarationsFile, save_declarations
 from api.corpus.reader import ReadCorpus, read_corpus
-from api.corpus.segment import artifacts_directory, build, is_whole, open_artifacts
+from api.corpus.segment import build, is_whole, open_segment, segment_directory
 from shared.commands.redis_server import free_port
 from tests.support.archives import Line, data_files, declaration, jsonl
 from tests.support.demo_data import demo_declarations
@@ -52,20 +53,38 @@ def plain(modules: Mapping[str, list[Line]], corpus: ReadCorpus) -> dict[str, di
 
 
 @settings(max_examples=150, deadline=None)
-@given(modules=st.dictionaries(MODULES, st.lists(LINES, max_size=4), min_size=1), twice=st.sets(MODULES))
-def test_every_premise_is_read_back_as_the_data_has_it(modules: dict[str, list[Line]], twice: set[str]) -> None:
-    modules["Always"] = [declaration("always")]
-    files = data_files(modules, blacklist=["no"])
-    files["Modules.jsonl"] += jsonl({"name": module} for module in sorted(twice))
-    corpus = read_corpus(files)
-    with TemporaryDirectory() as directory:
-        save_declarations(Path(directory), corpus)
-        declarations = Declarations.load(Path(directory), corpus.premise_ids)
-        answer = msgspec.json.decode(declarations.answer(corpus.names))
-        declarations.lines.close()
-    expected = plain(modules, corpus)
-    assert answer == [expected[name] for name in corpus.names]
-    assert len(answer) == len(corpus) == len(expected)
+@given(
+    layers=st.lists(
+        st.dictionaries(MODULES, st.lists(LINES, max_size=4), min_size=1),
+        min_size=1,
+        max_size=3,
+    ),
+    twice=st.sets(MODULES),
+)
+def test_every_premise_is_read_back_as_the_last_data_that_has_it(
+    layers: list[dict[str, list[Line]]], twice: set[str]
+) -> None:
+    expected: dict[str, dict[str, object]] = {}
+    read, files = [], []
+    for number, modules in enumerate(layers):
+        modules["Always"] = [declaration("always", doc=f"in layer {number}")]
+        data = data_files(modules, blacklist=["no"])
+        data["Modules.jsonl"] += jsonl({"name": module} for module in sorted(twice))
+        read.append(read_corpus(data))
+        expected |= plain(modules, read[-1])
+        with TemporaryDirectory() as directory:
+            save_declarations(Path(directory), read[-1])
+            files.append(DeclarationsFile(Path(directory)))
+    corpus = Corpus.of([SegmentCorpus.of(one) for one in read])
+    declarations = Declarations(files, corpus.ranges, corpus.premise_ids)
+    names = [name for one in read for name in one.names]
+    assert msgspec.json.decode(declarations.answer(names)) == [expected[name] for name in names]
+    assert [msgspec.json.decode(declarations.entry(i)) for i in corpus.premise_ids.values()] == [
+        expected[name] for name in corpus.premise_ids
+    ]
+    assert len(corpus) == len(expected)
+    for file in files:
+        file.close()
 
 
 def ask(client: httpx.Client, names: list[str]) -> list[dict[str, Any] | None]:
@@ -110,13 +129,14 @@ def test_a_build_of_another_format_is_not_read(
 ) -> None:
     made_from = {"archive": "a"}
     rows = np.eye(len(demo_corpus), 8, dtype=np.float32) + 0.1
-    directory = artifacts_directory(tmp_path, made_from)
+    directory = segment_directory(tmp_path, made_from)
     build(directory, made_from, demo_corpus, rows, {0: "x"})
     assert is_whole(directory, made_from)
-    opened = open_artifacts(directory).declarations
-    assert msgspec.json.decode(opened.answer(demo_corpus.names[:1])) == [demo_declarations()[demo_corpus.names[0]]]
-    monkeypatch.setattr(artifacts, "FORMAT", artifacts.FORMAT - 1)
-    older = artifacts_directory(tmp_path, made_from)
+    opened = open_segment(directory)
+    assert msgspec.json.decode(opened.declarations.entry(0)) == demo_declarations()[demo_corpus.names[0]]
+    opened.close()
+    monkeypatch.setattr(segment, "FORMAT", segment.FORMAT - 1)
+    older = segment_directory(tmp_path, made_from)
     assert older != directory
     assert not is_whole(older, made_from)
 

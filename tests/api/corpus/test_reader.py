@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.corpus.archive import read_archive
-from api.corpus.corpus import Corpus
+from api.corpus.corpus import Corpus, SegmentCorpus
 from api.corpus.declaration import Declaration, parse_declaration
 from api.corpus.reader import NAME_COMPONENTS, ReadCorpus, read_corpus
 from api.retrieval.access import accessible_premises
@@ -409,7 +409,7 @@ def test_the_log_says_how_many_declarations_the_filter_removed_and_by_which_rule
 def test_a_module_that_is_listed_twice_keeps_both_positions() -> None:
     files = data_files({"B": [declaration("b")], "A": [declaration("a"), declaration("a2")], "C": []})
     files["Modules.jsonl"] += jsonl([{"name": "A"}, {"name": "C"}])
-    corpus = Corpus.of(read_corpus(files))
+    corpus = Corpus.of([SegmentCorpus.of(read_corpus(files))])
     assert corpus.module_names == ["A", "A", "B", "C", "C"]
     for module in (0, 1, "A", "A.lean"):
         assert accessible_premises(corpus, [module], None).tolist() == [True, True, False]

@@ -1,18 +1,23 @@
 """A build is whole or not there, is made once, and serves what the data holds."""
 
+import gzip
 import json
 from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
-from api.corpus.corpus import Corpus
-from api.corpus.reader import ReadCorpus
-from api.corpus.segment import artifacts_directory, build, is_whole, open_artifacts
+from api.corpus.corpus import SegmentCorpus
+from api.corpus.reader import ReadCorpus, read_corpus
+from api.corpus.segment import build, is_whole, open_segment, segment_directory
+from api.corpus.snapshot import Snapshot
 from api.search.index import PremiseIndex, Search
 from api.search.premise_set import PremiseSet
+from api.search.segments import SegmentedIndex
+from tests.support.archives import data_files, declaration
 
 MADE_FROM = {"archive": "a", "embeddings": "e", "model": "m"}
 SAMPLE = {0: "text of 0"}
@@ -27,26 +32,86 @@ def rows(demo_corpus: ReadCorpus) -> NDArray[np.float32]:
 
 @pytest.fixture
 def built(tmp_path: Path, demo_corpus: ReadCorpus, rows: NDArray[np.float32]) -> Path:
-    directory = artifacts_directory(tmp_path, MADE_FROM)
+    directory = segment_directory(tmp_path, MADE_FROM)
     build(directory, MADE_FROM, demo_corpus, rows, SAMPLE)
     return directory
 
 
 def test_what_is_read_back_is_what_was_built(built: Path, demo_corpus: ReadCorpus, rows: NDArray[np.float32]) -> None:
-    artifacts = open_artifacts(built)
-    corpus, read = artifacts.corpus, Corpus.of(demo_corpus)
-    for name in ("revision", "module_names", "wire_names", "names", "module_ids", "premise_ids"):
-        assert getattr(corpus, name) == getattr(read, name)
-    for name in ("wire_premise", "module_start", "module_stop", "needs_import_all"):
-        np.testing.assert_array_equal(getattr(corpus, name), getattr(demo_corpus, name))
-    assert artifacts.sample == SAMPLE
-    assert json.loads(artifacts.premises_file.plain) == demo_corpus.wire_names
+    segment = open_segment(built)
+    read = SegmentCorpus.of(demo_corpus)
+    for name in ("revision", "module_names", "wire_names", "names", "rows"):
+        assert getattr(segment.corpus, name) == getattr(read, name)
+    for name in ("wire_row", "module_start", "module_stop", "needs_import_all"):
+        np.testing.assert_array_equal(getattr(segment.corpus, name), getattr(read, name))
+    assert segment.sample == SAMPLE
+    np.testing.assert_array_equal(segment.sample_rows(), rows[:1])
+    assert json.loads(segment.premises_file.plain) == demo_corpus.wire_names
     everything = PremiseSet.of(np.ones(len(rows), np.bool_))
+    fresh_index = SegmentedIndex([PremiseIndex.of(rows)])
     for state in rows[:5]:
         search = Search(state, everything, 40)
-        (mapped,), (fresh,) = (index.search([search]) for index in (artifacts.index, PremiseIndex.of(rows)))
+        (mapped,), (fresh,) = (index.search([search]) for index in (Snapshot.of([segment]).index, fresh_index))
         assert mapped.ids.tolist() == fresh.ids.tolist()
         assert mapped.scores.tobytes() == fresh.scores.tobytes()
+    segment.close()
+
+
+def test_a_snapshot_of_one_segment_serves_its_very_bytes_and_numbers(built: Path, demo_corpus: ReadCorpus) -> None:
+    segment = open_segment(built)
+    snapshot = Snapshot.of([segment])
+    assert snapshot.premises_file is segment.premises_file
+    assert snapshot.modules_file is segment.modules_file
+    corpus = snapshot.corpus
+    assert corpus.names is segment.corpus.names
+    assert corpus.premise_ids is segment.corpus.rows
+    np.testing.assert_array_equal(corpus.wire_premise, demo_corpus.wire_premise)
+    assert corpus.served.all()
+    assert len(corpus.served) == len(corpus) == len(demo_corpus)
+    segment.close()
+
+
+def test_a_snapshot_of_two_segments_serves_both(built: Path, tmp_path: Path, demo_corpus: ReadCorpus) -> None:
+    name = demo_corpus.names[3]
+    theirs = {"A.New": [declaration("new")], "Init.Data.Prod": [declaration(name, doc="a better one")]}
+    above = read_corpus(data_files(theirs))
+    directory = segment_directory(tmp_path, {"archive": "above"})
+    build(directory, {"archive": "above"}, above, np.eye(2, 32, dtype=np.float32), {1: "text"})
+    segments = [open_segment(built), open_segment(directory)]
+    snapshot = Snapshot.of(segments)
+    base = -(-len(demo_corpus) // 8) * 8
+    assert json.loads(snapshot.premises_file.plain) == [*demo_corpus.wire_names, "new", name]
+    assert json.loads(gzip.decompress(snapshot.premises_file.gzipped)) == snapshot.corpus.wire_names
+    assert json.loads(snapshot.modules_file.plain) == [*demo_corpus.module_names, "A.New"]
+    (hits,) = snapshot.index.search(
+        [Search(np.eye(1, 32, 1, dtype=np.float32)[0], PremiseSet.of(snapshot.corpus.served), 1)]
+    )
+    assert (hits.ids.tolist(), hits.scores.tolist()) == ([base + 1], [1.0])
+    first, new, better, none = json.loads(snapshot.declarations.answer([demo_corpus.names[0], "new", name, "none"]))
+    assert (first["name"], new["module"], better["doc"]) == (demo_corpus.names[0], "A.New", "a better one")
+    assert none is None
+    assert snapshot.corpus.revision == f"{demo_corpus.revision}+v-test"
+    for segment in segments:
+        segment.close()
+
+
+def test_a_segment_that_is_closed_is_unmapped_when_the_last_search_is_done(built: Path) -> None:
+    def mapped() -> set[str]:
+        return {Path(area.path).name for area in psutil.Process().memory_maps() if built.name in area.path}
+
+    segment = open_segment(built)
+    snapshot = Snapshot.of([segment])
+    assert mapped() == {"flat.faiss", "quantised.faiss", "declarations.jsonl", "declarations.npy"}
+    searching = segment.index.parts()
+    segment.close()
+    assert mapped() == {"flat.faiss", "quantised.faiss"}
+    assert np.isfinite(searching[0]).all()
+    del searching
+    assert mapped() == set()
+    with pytest.raises(ValueError, match="closed"):
+        snapshot.index.search([Search(np.ones(32, np.float32), PremiseSet.of(snapshot.corpus.served), 1)])
+    with pytest.raises((IndexError, ValueError)):
+        snapshot.declarations.entry(0)
 
 
 def test_a_whole_build_is_recognised_and_one_of_other_sources_is_not(built: Path) -> None:

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from api.corpus.corpus import Corpus
+from api.corpus.corpus import Corpus, SegmentCorpus
 from api.corpus.reader import ReadCorpus
 from api.embedding.embedder import Embedder
 from api.embedding.queue import EmbeddingQueue
@@ -24,6 +24,7 @@ from api.retrieval.new_premises import NewPremiseLists
 from api.retrieval.retriever import Retriever
 from api.search.index import PremiseIndex
 from api.search.premise_set import PremiseSet
+from api.search.segments import SegmentedIndex
 from api.search.threads import SearchThreads
 from api.telemetry.metrics import Metrics
 from api.telemetry.stages import Stages
@@ -123,12 +124,12 @@ def test_the_deadline_is_that_of_everything_a_request_needs(demo_corpus: ReadCor
 
     async def asked() -> None:
         # With k = 0 and no new premises nothing is embedded, so no queue is needed.
-        corpus = Corpus.of(demo_corpus)
-        index = PremiseIndex.of(np.eye(len(corpus), 8, dtype=np.float32))
+        corpus = Corpus.of([SegmentCorpus.of(demo_corpus)])
+        index = SegmentedIndex([PremiseIndex.of(np.eye(len(corpus), 8, dtype=np.float32))])
         embedder = Embedder(cast(EmbeddingQueue, None), cast(EmbeddingCache, None),
                             dimension=8, near_entries=1, chunk_tokens=1)  # fmt: skip
         lists = NewPremiseLists(corpus, embedder, 1, 60, Metrics())
-        retriever = Retriever(corpus, embedder, Never(corpus), lists, SearchThreads(index), max_k=8, state_ttl=60)
+        retriever = Retriever(corpus, index, embedder, Never(corpus), lists, SearchThreads(), max_k=8, state_ttl=60)
         _, context = parse_body(b'{"state": "", "k": 0}', RetrieveBody)
         with pytest.raises(DeadlinePassed):
             await retriever.retrieve([""], context, Stages(), Deadline.after(0.05))

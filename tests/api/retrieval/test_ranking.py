@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from api.retrieval.ranking import merge, new_premise_scores
 from api.search.index import Hits, PremiseIndex, Search
-from api.search.premise_set import PremiseSet
+from api.search.premise_set import PremiseMask, PremiseSet
+from api.search.segments import SegmentedIndex
 from shared.vectors import Vector, Vectors
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -53,8 +54,13 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
+def found(rows: Vectors, state: Vector, accessible: PremiseMask, k: int) -> Hits:
+    (hits,) = SegmentedIndex([PremiseIndex.of(rows)]).search([Search(state, PremiseSet.of(accessible), k)])
+    return hits
+
+
 def ranked(case: Case) -> list[tuple[str, float]]:
-    (hits,) = PremiseIndex.of(case.indexed).search([Search(case.state, PremiseSet.of(case.accessible), case.k)])
+    hits = found(case.indexed, case.state, case.accessible, case.k)
     answer = merge(hits, case.names, new_premise_scores(case.state, case.new), case.new_names, case.k)
     return [(name, float(score)) for name, score in answer]
 
@@ -82,7 +88,7 @@ def test_search_and_merge_are_a_sort_by_score_then_indexed_before_new_then_posit
 @settings(UNHURRIED, max_examples=100)
 @given(cases())
 def test_search_finds_the_best_accessible_premises_and_no_others(case: Case) -> None:
-    (hits,) = PremiseIndex.of(case.indexed).search([Search(case.state, PremiseSet.of(case.accessible), case.k)])
+    hits = found(case.indexed, case.state, case.accessible, case.k)
     scores = {i: inner_product(case.state, case.indexed[i]) for i in np.flatnonzero(case.accessible).tolist()}
     expected = sorted(scores, key=lambda i: (-scores[i], i))[: case.k]
     assert hits.ids.tolist() == expected
@@ -105,12 +111,11 @@ def test_a_vector_scores_the_same_to_the_last_bit_indexed_and_new_alone_and_in_c
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     state = rows[0].copy()
     new = new_premise_scores(state, rows)
-    index = PremiseIndex.of(rows)
     for k in (5, 150, 600):
-        (hits,) = index.search([Search(state, PremiseSet.of(np.ones(600, np.bool_)), k)])
+        hits = found(rows, state, np.ones(600, np.bool_), k)
         assert hits.scores.tolist() == new[hits.ids].tolist()
     some = rng.random(600) < 0.02
-    (hits,) = index.search([Search(state, PremiseSet.of(some), 600)])
+    hits = found(rows, state, some, 600)
     assert hits.scores.tolist() == new[hits.ids].tolist()
     assert [new_premise_scores(state, rows[i : i + 1])[0] for i in range(50)] == new[:50].tolist()
 
@@ -119,17 +124,13 @@ def test_equal_scores_at_the_edge_of_k_go_to_the_first_premises() -> None:
     rows = np.zeros((1000, 4), np.float32)
     rows[:, 0] = 0.5
     rows[700, 0] = 1
-    (hits,) = PremiseIndex.of(rows).search(
-        [Search(np.array([1, 0, 0, 0], np.float32), PremiseSet.of(np.ones(1000, np.bool_)), 4)]
-    )
+    hits = found(rows, np.array([1, 0, 0, 0], np.float32), np.ones(1000, np.bool_), 4)
     assert hits.ids.tolist() == [700, 0, 1, 2]
 
 
 def test_nothing_accessible_and_nothing_new_is_an_empty_answer() -> None:
     state = np.ones(4, np.float32)
-    (hits,) = PremiseIndex.of(np.ones((3, 4), np.float32)).search(
-        [Search(state, PremiseSet.of(np.zeros(3, np.bool_)), 5)]
-    )
+    hits = found(np.ones((3, 4), np.float32), state, np.zeros(3, np.bool_), 5)
     assert len(hits.ids) == 0
     assert merge(hits, ["a", "b", "c"], new_premise_scores(state, np.empty((0, 4), np.float32)), [], 5) == []
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from api.corpus.corpus import Corpus
+from api.corpus.corpus import Corpus, SegmentCorpus
 from api.corpus.reader import ReadCorpus
 from api.embedding.admission import LONG
 from api.http.bodies import RetrieveBody, parse_body
@@ -17,6 +17,7 @@ from api.retrieval.context import Context
 from api.retrieval.new_premises import NewPremiseLists
 from api.retrieval.retriever import INTERACTIVE_STATES, Retriever
 from api.search.index import PremiseIndex
+from api.search.segments import SegmentedIndex
 from api.search.threads import SearchThreads
 from api.telemetry.metrics import Metrics
 from api.telemetry.stages import Stages
@@ -41,11 +42,12 @@ def context(*decls: str) -> Context:
 @asynccontextmanager
 async def retriever_over(url: str, demo_corpus: ReadCorpus) -> AsyncIterator[Retriever]:
     """A retriever with made-up rows, an embedder and no workers."""
-    corpus = Corpus.of(demo_corpus)
-    threads = SearchThreads(PremiseIndex.of(np.resize(np.eye(DIMENSION, dtype=np.float32), (len(corpus), DIMENSION))))
+    corpus = Corpus.of([SegmentCorpus.of(demo_corpus)])
+    rows = np.resize(np.eye(DIMENSION, dtype=np.float32), (len(corpus), DIMENSION))
+    index, threads = SegmentedIndex([PremiseIndex.of(rows)]), SearchThreads()
     async with embedder(url) as e:
         lists = NewPremiseLists(corpus, e, MOST_NEW, PREMISE_TTL_S, Metrics())
-        yield Retriever(corpus, e, AccessibleSets(corpus), lists, threads, max_k=8, state_ttl=STATE_TTL_S)
+        yield Retriever(corpus, index, e, AccessibleSets(corpus), lists, threads, max_k=8, state_ttl=STATE_TTL_S)
     threads.close()
 
 
