@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
@@ -63,34 +64,22 @@ class Metrics:
             buckets=LAG_BUCKETS,
             registry=registry,
         )
-        self._texts = Counter(
+        self._texts = self._counter(
             "premise_texts",
             "Texts whose embedding was asked for, by where it came from; all but queued are cache hits",
-            ("lane", "source"),
-            registry=registry,
+            lane=LANES,
+            source=SOURCES,
         )
-        for lane in LANES:
-            for source in SOURCES:
-                self._texts.labels(lane, source)
-        self.refused = Counter(
-            "premise_refused", "Requests answered with 429, by what was full", ("reason",), registry=registry
+        self.refused = self._counter(
+            "premise_refused", "Requests answered with 429, by what was full", reason=get_args(Full)
         )
-        for reason in get_args(Full):
-            self.refused.labels(reason)
-        self.searches = Counter(
+        self.searches = self._counter(
             "premise_searches",
             "Searches, by what proved their answer: the first scan, or blocks read again",
-            ("proof",),
-            registry=registry,
+            proof=("bound", "widened"),
         )
-        for proof in ("bound", "widened"):
-            self.searches.labels(proof)
-        self.truncated = Counter(
-            "premise_answers_truncated", "Answers cut to what a Lean client can read", registry=registry
-        )
-        self.dropped = Counter(
-            "premise_new_premises_dropped", "New premises beyond MAX_NEW_PREMISES, not ranked", registry=registry
-        )
+        self.truncated = self._counter("premise_answers_truncated", "Answers cut to what a Lean client can read")
+        self.dropped = self._counter("premise_new_premises_dropped", "New premises beyond MAX_NEW_PREMISES, not ranked")
 
     def observe(self, route: str, status: int, seconds: float, stages: Stages) -> None:
         self._requests.labels(route, str(status)).observe(seconds)
@@ -126,6 +115,13 @@ class Metrics:
         now = CollectorRegistry()
         now.register(_Known(gauges))
         return generate_latest(self._collected()) + generate_latest(now)
+
+    def _counter(self, name: str, text: str, **labels: Sequence[str]) -> Counter:
+        """A counter that is 0 for every value of its labels from the start."""
+        counter = Counter(name, text, tuple(labels), registry=self._registry)
+        for values in product(*labels.values()) if labels else ():
+            counter.labels(*values)
+        return counter
 
     def _collected(self) -> CollectorRegistry:
         if METRICS not in os.environ:

@@ -200,3 +200,15 @@ def test_links_lead_to_files(path: Path) -> None:
 def test_the_readme_leads_to_every_document() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"(docs/{path.name})" in readme for path in DOCUMENTS[1:])
+
+
+def test_the_architecture_page_names_files_that_exist_and_every_folder_of_code() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    files = {*re.findall(r"\]\(\.\./([^)#]+)\)", page), *re.findall(r"`([\w/]+\.(?:py|lua))`", page)}
+    missing = [f for f in files if not (ROOT / f).exists() and not list((ROOT / "shared/redis/lua").glob(f))]
+    assert not missing, f"docs/architecture.md names {', '.join(sorted(missing))}"
+    code = {
+        path.parent.relative_to(ROOT) for room in ("api", "worker", "shared") for path in (ROOT / room).rglob("*.py")
+    }
+    unnamed = sorted(str(folder) for folder in code if f"`{folder}/`" not in page)
+    assert not unnamed, f"docs/architecture.md does not name {', '.join(unnamed)}"
