@@ -15,7 +15,7 @@ T = TypeVar("T")
 PATIENCE_S = 600.0
 """The deadline of one attempt. What was embedded by then is cached, so the next attempt goes on from there."""
 BUSY_PAUSE_S = 5
-"""The longest pause while workers are busy: each attempt is promised a time, and clients are promised later ones."""
+"""The longest pause while workers are busy. Each refusal puts off the time that the next refused client is told."""
 AWAY_PAUSE_S = 0.2
 """The pause while Redis or the workers are away; a command goes on soon after they are back."""
 
@@ -40,13 +40,13 @@ class BulkEmbedder:
         Raises:
             TextFailed: the model cannot embed one of the texts; says its position.
         """
-        told: type[PremiseServerError] | None = None
+        last_reason: type[PremiseServerError] | None = None
         while True:
             try:
                 return await self.embedder.embed(texts, "bulk", self.ttl_s, Deadline.after(PATIENCE_S))
             except (Overloaded, Unavailable, DeadlinePassed) as error:
-                if type(error) is not told:
+                if type(error) is not last_reason:
                     tell(f"waiting: {error}")
-                told = type(error)
+                last_reason = type(error)
                 busy = isinstance(error, Overloaded)
                 await asyncio.sleep(min(error.retry_after or 1, BUSY_PAUSE_S) if busy else AWAY_PAUSE_S)

@@ -54,9 +54,9 @@ class Flights(Generic[Key, Value]):
             return await asyncio.shield(flight)
         finally:
             self._waiting[flight] -= 1
-            left = not self._waiting[flight]
-            if left:
+            is_last = not self._waiting[flight]
+            if is_last:
                 del self._waiting[flight]
                 flight.cancel()
-            if (left or flight.done()) and self._flights.get(key) is flight:
+            if (is_last or flight.done()) and self._flights.get(key) is flight:
                 del self._flights[key]
