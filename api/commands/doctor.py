@@ -92,7 +92,7 @@ def _built(directory: Path, source: SegmentSource) -> _Rows:
     corpus = segment.corpus
     sentence = f"{corpus.revision or 'The data'}: an index of {len(corpus.names):,} premises is built in {directory}."
     rows = segment.sample_rows()
-    return _Rows(Finding("ok", DATA, sentence), segment.sample, rows, corpus.names, source.stored or directory)
+    return _Rows(Finding("ok", DATA, sentence), segment.manifest.sample, rows, corpus.names, source.stored or directory)
 
 
 def _unbuilt(source: SegmentSource, data_dir: Path, model: ModelDirectory, spec: ModelSpec) -> _Rows:

@@ -53,13 +53,15 @@ def sample_of(corpus: ReadCorpus) -> dict[int, str]:
     return {int(i): corpus.declarations[i].text for i in ids}
 
 
-async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], path: Path, bulk: BulkEmbedder) -> None:
-    """Embed sampled texts again and compare them with their rows, shape [len(sample), dimension].
+async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], path: Path, bulk: BulkEmbedder) -> float:
+    """Let a worker embed sampled texts anew, past every cache, and compare them with their rows [len(sample), d].
+
+    Returns the least cosine.
 
     Raises:
         StartupError: a row belongs to another text or another model.
     """
-    again = await bulk.embed(list(sample.values()), logger.info)
+    again = await bulk.embed_anew(list(sample.values()), logger.info)
     cosines = np.einsum("ij,ij->i", rows, again)
     worst = int(np.argmin(cosines))
     if not cosines[worst] >= LEAST_COSINE:
@@ -68,6 +70,7 @@ async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], pa
             f"{path} row {row} does not match {names[row]} (cosine {cosines[worst]:.3f}); "
             "the file belongs to other data or another model."
         )
+    return float(cosines[worst])
 
 
 def computed_path(corpus: ReadCorpus, model: ModelDirectory, data_dir: Path) -> Path:

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from api.corpus.corpus import SegmentCorpus
 from api.corpus.declarations_file import DeclarationsFile, save_declarations
 from api.corpus.names_file import NamesFile
-from api.corpus.reader import ReadCorpus
+from api.corpus.reader import LeftOut, ReadCorpus
 from api.search.index import PremiseIndex, rows_of
 from api.search.quantised_index import QuantisedIndex, Rounding, quantise
 from shared.vectors import Vectors
@@ -41,6 +42,10 @@ class Manifest(msgspec.Struct, frozen=True):
     sizes: dict[str, int]
     sample: dict[int, str]
     """Row and text of a few premises."""
+    filtered: Mapping[str, int]
+    """Declarations that the filter removed, by rule."""
+    left_out: tuple[LeftOut, ...]
+    """Ends of declarations files that were not read."""
 
 
 def segment_directory(data_dir: Path, made_from: dict[str, str]) -> Path:
@@ -81,7 +86,7 @@ def build(
     _save_corpus(partial, corpus)
     save_declarations(partial, corpus)
     sizes = {path.name: path.stat().st_size for path in partial.iterdir()}
-    manifest = Manifest(made_from=made_from, sizes=sizes, sample=sample)
+    manifest = Manifest(made_from, sizes, sample, corpus.filtered, corpus.left_out)
     (partial / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     for path in partial.iterdir():
         _sync(path)
@@ -96,14 +101,13 @@ class Segment:
     corpus: SegmentCorpus
     index: PremiseIndex
     declarations: DeclarationsFile
-    sample: dict[int, str]
-    """Row and text of a few premises."""
+    manifest: Manifest
     premises_file: NamesFile
     modules_file: NamesFile
 
     def sample_rows(self) -> Vectors:
         """The embeddings of the sample, [len(sample), d]."""
-        return self.index.rows(np.array(list(self.sample), np.int64))
+        return self.index.rows(np.array(list(self.manifest.sample), np.int64))
 
     def close(self) -> None:
         """Release the maps. Searches that run now end as they would; later ones fail."""
@@ -122,7 +126,7 @@ def open_segment(directory: Path) -> Segment:
         corpus=_load_corpus(directory, premises_file, modules_file),
         index=PremiseIndex(rows_of(flat), QuantisedIndex(rounded, Rounding.load(directory / ROUNDING))),
         declarations=DeclarationsFile(directory),
-        sample=_manifest(directory).sample,
+        manifest=_manifest(directory),
         premises_file=premises_file,
         modules_file=modules_file,
     )

@@ -1,7 +1,7 @@
 """Bulk embedding: long lists that no client waits for, behind the requests of clients."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -40,13 +40,23 @@ class BulkEmbedder:
         Raises:
             TextFailed: the model cannot embed one of the texts; says its position.
         """
-        last_reason: type[PremiseServerError] | None = None
-        while True:
-            try:
-                return await self.embedder.embed(texts, "bulk", self.ttl_s, Deadline.after(PATIENCE_S))
-            except (Overloaded, Unavailable, DeadlinePassed) as error:
-                if type(error) is not last_reason:
-                    tell(f"waiting: {error}")
-                last_reason = type(error)
-                busy = isinstance(error, Overloaded)
-                await asyncio.sleep(min(error.retry_after or 1, BUSY_PAUSE_S) if busy else AWAY_PAUSE_S)
+        return await _patiently(
+            lambda: self.embedder.embed(texts, "bulk", self.ttl_s, Deadline.after(PATIENCE_S)), tell
+        )
+
+    async def embed_anew(self, texts: Sequence[str], tell: Callable[[str], None]) -> Vectors:
+        """As `embed`, but a worker embeds every text now, whatever is cached."""
+        return await _patiently(lambda: self.embedder.embed_anew(texts, Deadline.after(PATIENCE_S)), tell)
+
+
+async def _patiently(attempt: Callable[[], Awaitable[Vectors]], tell: Callable[[str], None]) -> Vectors:
+    last_reason: type[PremiseServerError] | None = None
+    while True:
+        try:
+            return await attempt()
+        except (Overloaded, Unavailable, DeadlinePassed) as error:
+            if type(error) is not last_reason:
+                tell(f"waiting: {error}")
+            last_reason = type(error)
+            busy = isinstance(error, Overloaded)
+            await asyncio.sleep(min(error.retry_after or 1, BUSY_PAUSE_S) if busy else AWAY_PAUSE_S)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class _Request:
     terms: Terms
     texts: Sequence[str]
     digests: list[str] = field(default_factory=list)
-    """Of all texts, in their order; empty before they are known."""
+    """Keys of all texts in caches and queue, in their order; empty before they are known."""
     found: dict[str, Vector] = field(default_factory=dict)
     flights: dict[str, Flight] = field(default_factory=dict)
     """What will come."""
@@ -85,14 +86,17 @@ class Embedder:
             Overloaded, Unavailable: what is not cached cannot be embedded now.
             DeadlinePassed: not all were embedded by the deadline; those that were stay cached.
         """
-        request = _Request(Terms(lane, ttl_s, deadline), texts)
-        try:
-            async with deadline.timeout():
-                await self._embed(request)
-        except TimeoutError:
-            raise (self._too_late(set(request.digests)) if request.digests else await self.too_late(texts)) from None
-        rows = [request.found[digest] for digest in request.digests]
-        return np.stack(rows) if rows else np.empty((0, self._dimension), np.float32)
+        return await self._rows(_Request(Terms(lane, ttl_s, deadline), texts))
+
+    async def embed_anew(self, texts: Sequence[str], deadline: Deadline) -> Vectors:
+        """As `embed` in the bulk lane, but a worker embeds every text now, whatever is cached, and none is kept.
+
+        Raises:
+            TextFailed, Overloaded, Unavailable, DeadlinePassed: as `embed`.
+        """
+        # No cache and no other job knows these keys in place of digests.
+        keys = [f"anew-{uuid4().hex}" for _ in texts]
+        return await self._rows(_Request(Terms("bulk", 0.0, deadline), texts, keys))
 
     async def too_late(self, texts: Sequence[str]) -> DeadlinePassed:
         """What to tell one who waited for the texts and may wait no longer."""
@@ -102,18 +106,27 @@ class Embedder:
         done = self._near.count(digests)
         return DeadlinePassed(f"{done} of {len(digests)} texts are embedded by now; they are kept, so try again.")
 
+    async def _rows(self, request: _Request) -> Vectors:
+        texts = request.texts
+        try:
+            async with request.terms.deadline.timeout():
+                await self._embed(request)
+        except TimeoutError:
+            raise (self._too_late(set(request.digests)) if request.digests else await self.too_late(texts)) from None
+        rows = [request.found[digest] for digest in request.digests]
+        return np.stack(rows) if rows else np.empty((0, self._dimension), np.float32)
+
     async def _embed(self, request: _Request) -> None:
         """Find all texts of the request."""
         texts, lane = request.texts, request.terms.lane
         async with self._long_lists.turn(len(texts), lane):
-            if len(texts) > LONG:
+            if not request.digests and len(texts) > LONG:
                 # Thousands need not be looked up to learn that the queue is full: some from all over the list will do.
                 step = len(texts) // SAMPLE
                 await self._seek({text_digest(text): text for text in texts[::step]}, request, each_for=step)
                 # In a thread: it takes milliseconds, which other requests would wait.
                 request.digests = await asyncio.to_thread(_digests, texts)
-            else:
-                request.digests = _digests(texts)
+            request.digests = request.digests or _digests(texts)
             by_digest = dict(zip(request.digests, texts, strict=True))
             await self._seek(by_digest, request)
         while True:

@@ -21,7 +21,7 @@ from api.retrieval.access import AccessibleSets
 from api.retrieval.new_premises import NewPremiseLists
 from api.retrieval.retriever import Retriever
 from api.search.threads import SearchThreads
-from api.serving.release import Loading, Release, ReleaseSpec
+from api.serving.release import Loading, Provenance, Release, ReleaseSpec
 from api.telemetry.metrics import Metrics
 from shared.errors import StartupError
 from shared.model.directory import ModelDirectory, open_model
@@ -69,7 +69,7 @@ class Loader:
             segment = await asyncio.to_thread(open_segment, directory)
             resources.callback(segment.close)
             yield Loading("verifying the embeddings", backend)
-            await _verify(segment, source.stored or directory, self._bulk(backend))
+            least_cosine = await _verify(segment, source.stored or directory, self._bulk(backend))
             snapshot = await asyncio.to_thread(Snapshot.of, [segment])
             retriever = self._retriever(snapshot, backend)
             logger.info("ready, with embeddings of %s", backend.fingerprint)
@@ -80,6 +80,7 @@ class Loader:
                 snapshot.declarations,
                 snapshot.premises_file,
                 snapshot.modules_file,
+                Provenance.of(segment.manifest, least_cosine),
                 resources.pop_all(),
             )
 
@@ -138,8 +139,8 @@ class Loader:
         return BulkEmbedder(backend.embedder, self.premise_ttl)
 
 
-async def _verify(segment: Segment, path: Path, bulk: BulkEmbedder) -> None:
+async def _verify(segment: Segment, path: Path, bulk: BulkEmbedder) -> float:
     corpus = segment.corpus
     logger.info("%d premises of %d declarations in %d modules",
                 len(corpus.names), len(corpus.wire_names), len(corpus.module_names))  # fmt: skip
-    await verify(segment.sample_rows(), segment.sample, corpus.names, path, bulk)
+    return await verify(segment.sample_rows(), segment.manifest.sample, corpus.names, path, bulk)

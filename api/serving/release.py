@@ -1,11 +1,15 @@
 """One data revision with one model, ready to answer. A route finds here all that it needs."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Literal
 
 from api.corpus.declarations_file import Declarations
 from api.corpus.names_file import NamesFile
+from api.corpus.reader import LeftOut
 from api.corpus.repository import DataSpec
+from api.corpus.segment import Manifest
 from api.embedding.backend import Backend
 from api.retrieval.retriever import Retriever
 from shared.model.spec import ModelSpec
@@ -27,6 +31,35 @@ class ReleaseSpec:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What a release's data was made from, and how far it was verified at this start."""
+
+    archive_sha256: str
+    embeddings: Literal["stored", "computed"]
+    filtered: Mapping[str, int]
+    """Declarations that the filter removed, by rule."""
+    left_out: Sequence[LeftOut]
+    """Ends of declarations files that were not read."""
+    rows_verified: int
+    """Rows whose texts a worker embedded anew."""
+    least_cosine: float
+    """Of those rows and their texts."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, least_cosine: float) -> "Provenance":
+        made_from = manifest.made_from
+        embeddings: Literal["stored", "computed"] = "computed" if made_from["embeddings"] == "computed" else "stored"
+        return cls(
+            made_from["archive"],
+            embeddings,
+            manifest.filtered,
+            manifest.left_out,
+            len(manifest.sample),
+            round(least_cosine, 6),
+        )
+
+
+@dataclass(frozen=True)
 class Release:
     """Answers requests until it is closed."""
 
@@ -36,6 +69,7 @@ class Release:
     declarations: Declarations
     premises_file: NamesFile
     modules_file: NamesFile
+    provenance: Provenance
     resources: AsyncExitStack
     """Closes what only this release uses, and gives the backend back."""
 

@@ -30,8 +30,8 @@ class EmbeddingCache:
         return found
 
     async def put(self, vectors: Mapping[str, Vector], ttl_s: float) -> None:
-        """Store each vector under its digest for `ttl_s` seconds."""
-        items = list(vectors.items())
+        """Store each vector under its digest for `ttl_s` seconds; with 0 none is stored."""
+        items = list(vectors.items()) if ttl_s > 0 else []
         for start in range(0, len(items), KEYS_PER_CALL):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for digest, vector in items[start : start + KEYS_PER_CALL]:

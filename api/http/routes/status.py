@@ -16,8 +16,9 @@ def names_routes(max_new_premises: int) -> APIRouter:
     router = APIRouter()
 
     @router.get("/max-new-premises")
-    async def most() -> Response:
-        """How many new premises are ranked at most."""
+    async def most(request: Request) -> Response:
+        """How many new premises are ranked at most. Launchers ask it to learn whether the server is ready."""
+        _ = served_of(request).release  # 503 until it is loaded
         return json_response(orjson.dumps(max_new_premises))
 
     @router.get("/indexed-premises")
@@ -80,6 +81,7 @@ def status_routes(metrics: Metrics, version: str) -> APIRouter:
                     "data_revision": spec.data.revision,
                     "data_reports": state.revision if isinstance(state, Release) else "",
                     "model": served.backend.fingerprint if served.backend else "",
+                    "provenance": state.provenance if isinstance(state, Release) else None,
                 }
             )
         )

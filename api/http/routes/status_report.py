@@ -1,5 +1,7 @@
 """The state of a release and of its workers, queues and caches, as far as Redis and this API process know it."""
 
+import os
+
 import msgspec
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from redis.exceptions import RedisError
@@ -8,6 +10,7 @@ from api.embedding.queue import QueueState
 from api.serving.catalog import Served
 from api.serving.release import Release
 from api.telemetry.metrics import Metrics
+from shared.supervisor import read_reports
 
 
 async def queue_state(served: Served) -> QueueState | None:
@@ -47,6 +50,7 @@ async def status_report(served: Served, metrics: Metrics, version: str) -> bytes
             "workers": queue.workers if queue else [],
             "queue": queue.texts if queue else {},
             "texts": metrics.texts(),
+            "processes": read_reports(os.environ),
         }
     )
 

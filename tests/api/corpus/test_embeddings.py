@@ -17,6 +17,8 @@ from api.embedding.bulk import BulkEmbedder
 from shared.commands.demo_run import demo_environment
 from shared.errors import StartupError
 from shared.model.directory import ModelDirectory
+from shared.model.text import text_digest
+from shared.redis import keys as redis_keys
 from shared.vectors import Vectors
 from tests.support.archives import data_files, declaration, demo_files, pack
 from tests.support.queue_system import DIMENSION, TTL_S, Work, embedder, vector_of, worker
@@ -214,7 +216,10 @@ def test_right_rows_are_served_and_only_a_sample_is_embedded_again(
     backstage: Backstage, repository: Path, tmp_path: Path
 ) -> None:
     with api_process(backstage.env_over(repository, tmp_path / "data"), backstage.log) as (_, base_url):
-        assert backstage.texts_embedded() == SAMPLED_ROWS
+        assert backstage.texts_embedded() == 0  # the proof's texts are embedded anew, and not kept
+        version = httpx.get(f"{base_url}/version").json()["provenance"]
+        assert (version["embeddings"], version["rows_verified"]) == ("stored", SAMPLED_ROWS)
+        assert version["least_cosine"] >= 0.99999
         assert "Nat.add_comm" in best(base_url)
     assert not (tmp_path / "data" / "embeddings").exists()
 
@@ -225,6 +230,19 @@ def test_rows_shifted_by_one_are_never_served(
     np.save(stored, np.roll(np.load(stored), 1, axis=0))
     sentence = refusal("api", backstage.env_over(repository, tmp_path / "data"), tmp_path)
     assert str(stored) in sentence
+    assert "does not match" in sentence
+
+
+def test_wrong_rows_are_refused_although_the_cache_has_the_same_wrong_vectors(
+    backstage: Backstage, repository: Path, stored: Path, tmp_path: Path, corpus: ReadCorpus, model: ModelDirectory
+) -> None:
+    wrong = np.roll(np.load(stored), 1, axis=0)
+    np.save(stored, wrong)
+    with backstage.cache.client() as client:
+        for text, row in zip(corpus.texts, wrong, strict=True):
+            key = redis_keys.embedding(model.fingerprint("float32"), text_digest(text))
+            client.set(key, row.astype("<f4").tobytes(), ex=600)
+    sentence = refusal("api", backstage.env_over(repository, tmp_path / "data"), tmp_path)
     assert "does not match" in sentence
 
 
@@ -241,7 +259,7 @@ def test_missing_rows_are_computed_once_and_match_sentence_transformers(
     backstage.empty_cache()
     written = saved.stat()
     with api_process(env, backstage.log):
-        assert backstage.texts_embedded() == SAMPLED_ROWS
+        assert backstage.texts_embedded() == 0
     assert (saved.stat().st_mtime_ns, saved.stat().st_ino) == (written.st_mtime_ns, written.st_ino)
 
 

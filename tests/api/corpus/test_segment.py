@@ -44,7 +44,7 @@ def test_what_is_read_back_is_what_was_built(built: Path, demo_corpus: ReadCorpu
         assert getattr(segment.corpus, name) == getattr(read, name)
     for name in ("wire_row", "module_start", "module_stop", "needs_import_all"):
         np.testing.assert_array_equal(getattr(segment.corpus, name), getattr(read, name))
-    assert segment.sample == SAMPLE
+    assert segment.manifest.sample == SAMPLE
     np.testing.assert_array_equal(segment.sample_rows(), rows[:1])
     assert json.loads(segment.premises_file.plain) == demo_corpus.wire_names
     everything = PremiseSet.of(np.ones(len(rows), np.bool_))

@@ -154,6 +154,12 @@ def test_version_says_what_is_served(client: httpx.Client) -> None:
     name, _, rest = answer["model"].partition("@")
     assert name == "all-MiniLM-L6-v2"
     assert rest.endswith(":float32")
+    provenance = answer["provenance"]
+    assert len(provenance["archive_sha256"]) == 64
+    assert provenance["embeddings"] == "computed"
+    assert sum(provenance["filtered"].values()) > 0
+    assert provenance["left_out"] == []
+    assert provenance["least_cosine"] >= 0.9999
 
 
 def references(document: Any) -> set[str]:
