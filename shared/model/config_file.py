@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import StartupError
+from shared.model.files import POINTER, pointer_error
 
 
 def read_json(path: Path) -> Any:
@@ -16,11 +17,15 @@ def read_json(path: Path) -> Any:
         StartupError: it cannot be read, or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StartupError(f"{path} cannot be read: {error.strerror}.") from None
+    if content.startswith(POINTER):
+        raise pointer_error(path)
+    try:
+        return json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise StartupError(f"{path} is not JSON: {error}.") from None
 

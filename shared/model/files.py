@@ -109,4 +109,8 @@ def refuse_pointers(files: Iterable[Path]) -> None:
         except OSError as error:
             raise StartupError(f"{path} cannot be read: {error.strerror}.") from None
         if start == POINTER:
-            raise StartupError(f"{path} is a git-lfs pointer, not the file: run `git lfs pull` in its directory.")
+            raise pointer_error(path)
+
+
+def pointer_error(path: Path) -> StartupError:
+    return StartupError(f"{path} is a git-lfs pointer, not the file: run `git lfs pull` in its directory.")

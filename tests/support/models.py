@@ -103,7 +103,7 @@ def changed_copy(model: ModelDirectory, target: Path, change: Callable[[dict[str
     return target
 
 
-def change_weights(directory: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+def change_weights(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
     weights = load_file(directory / "model.safetensors")
     change(weights)
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})

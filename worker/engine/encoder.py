@@ -60,8 +60,8 @@ class TorchEncoder:
         torch.set_float32_matmul_precision("highest")
         self.device_name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         self.dtype = compute_dtype(settings.dtype, self.device)
-        self.tokenizer = Tokenizer(directory)
         model = load_transformer(directory.path, self.dtype)
+        self.tokenizer = Tokenizer(directory)
         self.tokenizer.refuse_ids_beyond(len(model.get_input_embeddings().weight))
         _refuse_longer_than_positions(directory, model.config)
         with loading(directory.path):

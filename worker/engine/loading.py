@@ -1,6 +1,7 @@
 """What libraries do while they load a model, turned into one sentence."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +26,12 @@ def loading(folder: Path) -> Iterator[None]:
     except (StartupError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic of a Rust library is no Exception
-        lines = [line.strip(" .:") for line in str(error).splitlines()]
-        reason = next(filter(None, lines), "no reason was given")
-        raise StartupError(f"Model {folder} cannot be loaded: {reason} ({type(error).__name__}).") from None
+        raise StartupError(f"Model {folder} cannot be loaded: {_reason(error)} ({type(error).__name__}).") from None
     finally:
         transformers_logging.set_verbosity(verbosity)
+
+
+def _reason(error: BaseException) -> str:
+    """The first sentence of what a library says, which may be a page."""
+    line = next(filter(None, map(str.strip, str(error).splitlines())), "no reason was given")
+    return re.split(r"(?<=[.!?])\s", line)[0].rstrip(" .:")

@@ -76,14 +76,12 @@ class Tokenizer:
             )
 
     def _refuse_ignorance(self) -> None:
-        known = set(self._token_ids([PROBE], self.limit)[0])
-        known -= {self.transformers.unk_token_id, *self.transformers.all_special_ids}
-        if not known:
-            raise StartupError(f"Model {self._folder}: its vocabulary knows no part of {PROBE!r}.")
         if len(self._token_ids([self._prompt], self.limit)[0]) == self.limit:
-            raise StartupError(
-                f"Model {self._folder}: prompt and special tokens fill all {self.limit} tokens of a text."
-            )
+            reason = f"prompt and special tokens fill all {self.limit} tokens of a text"
+            raise StartupError(f"Model {self._folder}: {reason}.")
+        known = set(self._token_ids([PROBE], len(PROBE))[0])
+        if not known - {self.transformers.unk_token_id, *self.transformers.all_special_ids}:
+            raise StartupError(f"Model {self._folder}: its vocabulary knows no part of {PROBE!r}.")
 
     def _readable(self, text: str) -> str | None:
         """The text, or as much of a very long one as the model can read; None if neither can be had."""
