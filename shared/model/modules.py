@@ -1,9 +1,8 @@
 """modules.json: the modules that a text goes through, in order."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from shared.errors import StartupError
 from shared.model.config_file import read_json, shown
@@ -11,11 +10,20 @@ from shared.model.files import MODULES
 
 Kind = Literal["Transformer", "Pooling", "Dense", "Normalize"]
 
-_TYPE = re.compile(
-    r"sentence_transformers\.(?:models|base\.modules|sentence_transformer\.modules)"
-    r"(?:\.(?P<file>transformer|pooling|dense|normalize))?\.(?P<kind>\w+)"
+_PLACES: tuple[tuple[str, tuple[Kind, ...]], ...] = (
+    ("models.{kind}", get_args(Kind)),
+    ("models.{kind}.{kind}", get_args(Kind)),
+    ("sentence_transformer.modules.{kind}", get_args(Kind)),
+    ("sentence_transformer.modules.{file}.{kind}", ("Pooling", "Normalize")),
+    ("base.modules.{kind}", ("Transformer", "Dense", "Normalize")),
+    ("base.modules.{file}.{kind}", ("Transformer", "Dense", "Normalize")),
 )
-"""A class by its old or new place in sentence-transformers; other packages' code is never run."""
+TYPES: dict[str, Kind] = {
+    f"sentence_transformers.{place.format(kind=kind, file=kind.lower())}": kind
+    for place, kinds in _PLACES
+    for kind in kinds
+}
+"""Names of the classes, old and new. Those of other packages are code that is never run."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,7 @@ def _module(path: Path, place: int, entry: object) -> Module:
     for field in ("name", "path", "type"):
         if not isinstance(entry.get(field), str):
             raise StartupError(f"{path}: module {place} has no {field}.")
-    found = _TYPE.fullmatch(entry["type"])
-    kind = found["kind"] if found else ""
-    if not found or kind not in get_args(Kind) or (found["file"] or kind.lower()) != kind.lower():
+    if entry["type"] not in TYPES:
         raise StartupError(
             f"{path}: module {place} is of type {shown(entry['type'])}; supported are {', '.join(get_args(Kind))} "
             "of sentence-transformers."
@@ -69,4 +75,4 @@ def _module(path: Path, place: int, entry: object) -> Module:
     folder = PureWindowsPath(entry["path"])  # which knows both kinds of separators
     if folder.anchor or ".." in folder.parts or "\0" in entry["path"]:
         raise StartupError(f"{path}: module {place} has path {shown(entry['path'])}, which leads out of the model.")
-    return Module(cast(Kind, kind), "" if folder == PureWindowsPath() else entry["path"])
+    return Module(TYPES[entry["type"]], "" if folder == PureWindowsPath() else entry["path"])
