@@ -13,7 +13,7 @@ from transformers import AutoModel, PreTrainedConfig, RobertaConfig, RobertaToke
 
 from shared.model.directory import ModelDirectory, read_model
 from shared.model.pooling import PoolingMode
-from tests.support.tokenizer_files import byte_pairs
+from tests.support.tokenizer_files import WriteFiles, byte_pairs
 
 DEFAULT_WIDTH, DEFAULT_LAYERS, DEFAULT_HEADS = 768, 6, 12
 FLAGS = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "weightedmean": "weightedmean_tokens"}
@@ -58,6 +58,24 @@ def write_roberta(directory: Path, texts: Sequence[str], shape: Shape | None = N
         bos_token_id=0,
         eos_token_id=2,
     )
+    return write_weights(directory, config)
+
+
+def write_tiny(
+    directory: Path, config: PreTrainedConfig, files: WriteFiles, texts: Sequence[str], spare_rows: int = 0
+) -> Path:
+    """A sentence-transformers directory of the config's architecture, with a tokenizer trained on `texts`."""
+    directory.mkdir()
+    shape = {
+        "vocab_size": files(directory, texts) + spare_rows,
+        "hidden_size": TINY.width,
+        "num_hidden_layers": TINY.layers,
+        "num_attention_heads": TINY.heads,
+        "intermediate_size": 4 * TINY.width,
+        "initializer_range": TINY.spread,
+    }
+    for name, value in shape.items():
+        setattr(config, name, value)
     return write_weights(directory, config)
 
 

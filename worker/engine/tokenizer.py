@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers.models import BPE, WordPiece
 from tokenizers.normalizers import Lowercase, Normalizer
 from tokenizers.normalizers import Sequence as Normalizers
 from transformers import AutoTokenizer
@@ -46,6 +47,8 @@ class Tokenizer:
                 directory.path, local_files_only=True, trust_remote_code=False
             )
             self.pad_id: int | None = self.transformers.pad_token_id
+            kind = type(self.transformers.backend_tokenizer.model) if self.transformers.is_fast else None
+            self._from_left = kind in (WordPiece, BPE)
             self._lower_before = directory.do_lower_case and not self.transformers.is_fast
             if directory.do_lower_case and self.transformers.is_fast:
                 backend = self.transformers.backend_tokenizer
@@ -87,20 +90,28 @@ class Tokenizer:
         """The text, or as much of a very long one as the model can read; None if neither can be had."""
         if not _is_unicode(text):
             return None
-        # What the API process has cut it does not strip again: its last space may be amid the text.
-        cut = len(text) == READ_CHARS
-        text = self._prompt + (text if cut else read_part(text))
+        # What the API process cut is not stripped again: its last space may stand amid the text.
+        part = text if len(text) == READ_CHARS else read_part(text)
+        cut = len(part) == READ_CHARS
+        text = self._prompt + part
         text = text.lower() if self._lower_before else text
         chars = PREFIX_CHARS
         while chars < len(text):
-            if self._fills_twice(text[:chars]):
+            if self._is_enough(text[:chars]):
                 return text[:chars]
             chars *= 4
-        return None if cut and not self._fills_twice(text) else text
+        return None if cut and not self._is_enough(text) else text
 
-    def _fills_twice(self, prefix: str) -> bool:
-        """Whether every text that starts so has the same tokens up to the limit: a cut changes the last word only."""
-        return len(self._token_ids([prefix], 2 * self.limit)[0]) == 2 * self.limit
+    def _is_enough(self, prefix: str) -> bool:
+        """Whether every text that starts so has the same tokens up to the limit.
+
+        A cut can change the last word. Byte pairs and word pieces are found from its left, so that a cut far behind the
+        limit changes nothing before it. A Unigram model weighs the whole word, so that the limit must come before it.
+        """
+        if self._from_left:
+            return len(self._token_ids([prefix], 2 * self.limit)[0]) == 2 * self.limit
+        words = prefix.rstrip(" ").rpartition(" ")[0]
+        return len(self._token_ids([words], self.limit + 1)[0]) > self.limit
 
     def _token_ids(self, texts: Sequence[str], limit: int) -> list[list[int]]:
         if not texts:

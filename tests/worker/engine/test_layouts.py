@@ -28,7 +28,7 @@ from api.corpus.reader import ReadCorpus
 from shared.errors import StartupError
 from shared.settings import Settings
 from tests.support.layouts import HONOURED, REFUSED, Base, without_pad
-from tests.support.models import TINY, change_json, opened, write_roberta, write_weights
+from tests.support.models import TINY, change_json, opened, write_roberta, write_tiny
 from tests.support.tokenizer_files import WriteFiles, byte_pairs, sentence_piece, unigrams, word_pieces
 from tests.worker.engine.test_encoder import LEAST_COSINE, LONG, UNICODE, build, embed
 
@@ -60,26 +60,10 @@ def bases(tmp_path_factory: pytest.TempPathFactory, demo_corpus: ReadCorpus) -> 
     texts = [*demo_corpus.texts[:200], *TEXTS]
     folder = tmp_path_factory.mktemp("bases")
     return {
-        "bert": write(folder / "bert", BertConfig(), word_pieces, texts),
+        "bert": write_tiny(folder / "bert", BertConfig(), word_pieces, texts),
         "roberta": write_roberta(folder / "roberta", texts, TINY),
-        "unigram": write(folder / "unigram", XLMRobertaConfig(max_position_embeddings=514), unigrams, texts),
+        "unigram": write_tiny(folder / "unigram", XLMRobertaConfig(max_position_embeddings=514), unigrams, texts),
     }
-
-
-def write(directory: Path, config: PreTrainedConfig, files: WriteFiles, texts: list[str], spare_rows: int = 0) -> Path:
-    """A tiny model of the config's architecture."""
-    directory.mkdir()
-    shape = {
-        "vocab_size": files(directory, texts) + spare_rows,
-        "hidden_size": TINY.width,
-        "num_hidden_layers": TINY.layers,
-        "num_attention_heads": TINY.heads,
-        "intermediate_size": 4 * TINY.width,
-        "initializer_range": TINY.spread,
-    }
-    for name, value in shape.items():
-        setattr(config, name, value)
-    return write_weights(directory, config)
 
 
 def truth(directory: Path, texts: list[str]) -> NDArray[np.float32]:
@@ -131,7 +115,7 @@ def test_a_layout_embeds_as_sentence_transformers_does(
 def test_an_architecture_embeds_as_in_sentence_transformers(
     tmp_path: Path, config: PreTrainedConfig, files: WriteFiles, demo_corpus: ReadCorpus, demo_settings: Settings
 ) -> None:
-    directory = write(tmp_path / "model", config, files, [*demo_corpus.texts[:200], *TEXTS], SPARE_ROWS)
+    directory = write_tiny(tmp_path / "model", config, files, [*demo_corpus.texts[:200], *TEXTS], SPARE_ROWS)
     if config.model_type in (
         "gpt2",
         "qwen2",
@@ -162,7 +146,7 @@ def test_a_sentencepiece_model_is_read_or_names_the_package(
     tmp_path: Path, demo_corpus: ReadCorpus, demo_settings: Settings
 ) -> None:
     texts = [*demo_corpus.texts[:200], *TEXTS]
-    directory = write(tmp_path / "model", XLMRobertaConfig(max_position_embeddings=514), sentence_piece, texts)
+    directory = write_tiny(tmp_path / "model", XLMRobertaConfig(max_position_embeddings=514), sentence_piece, texts)
     model = opened(directory)
     if find_spec("sentencepiece") is None:
         with pytest.raises(StartupError, match=r"sentencepiece\.bpe\.model needs the sentencepiece package: .*\.$"):
