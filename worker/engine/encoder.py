@@ -6,16 +6,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import AutoModel
-from transformers.utils import logging as transformers_logging
 
 from shared.errors import StartupError
 from shared.model.directory import ModelDirectory
 from shared.settings import Settings
 from shared.vectors import Vectors
+from worker.engine.head import Head
+from worker.engine.loading import loading
 from worker.engine.packed_model import PackedModel, can_pack
 from worker.engine.padded_model import PaddedModel
-from worker.engine.tokenizer import TokenIds, Tokenizer
+from worker.engine.tokenizer import PROBE, TokenIds, Tokenizer
+from worker.engine.transformer import load_transformer
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +60,32 @@ class TorchEncoder:
         torch.set_float32_matmul_precision("highest")
         self.device_name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         self.dtype = compute_dtype(settings.dtype, self.device)
-        try:
-            self.tokenizer = Tokenizer(directory)
-            model = _load(directory, self.dtype).to(self.device)
-        except (OSError, ValueError) as error:
-            raise StartupError(f"Model {directory.path} cannot be loaded: {str(error).splitlines()[0]}") from None
-        self._model = (
-            PackedModel(model, directory.pooling)
-            if packed and can_pack(model)
-            else PaddedModel(model, directory.pooling, self.tokenizer.pad_id)
-        )
+        model = load_transformer(directory.path, self.dtype)
+        self.tokenizer = Tokenizer(directory)
+        self.tokenizer.refuse_ids_beyond(len(model.get_input_embeddings().weight))
+        _refuse_longer_than_positions(directory, model.config)
+        with loading(directory.path):
+            self._model = self._engine(model.to(self.device), packed)
+        self._head = Head(directory, self.device)
         self.padded = self._model.padded
         self.dimension = directory.dimension
         cap = settings.max_batch_tokens
         self.batch_tokens = min(cap, CPU_BATCH_TOKENS) if self.device.type == "cpu" else cap
+        self._prove()
+
+    def _engine(self, model: Any, packed: bool) -> PackedModel | PaddedModel:
+        if packed and can_pack(model):
+            return PackedModel(model, self.directory.pooling)
+        if self.tokenizer.pad_id is None:
+            raise StartupError(f"Model {self.directory.path}: its tokenizer has no pad token.")
+        return PaddedModel(model, self.directory.pooling, self.tokenizer.pad_id)
+
+    def _prove(self) -> None:
+        """Embed a text, so that a model that cannot is refused at start."""
+        with loading(self.directory.path):
+            vectors = self.embed(self.tokenize([PROBE]))
+        if not np.isfinite(vectors).all():
+            raise StartupError(f"Model {self.directory.path} has no finite embedding for {PROBE!r}.")
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         """Token ids of each text with its special tokens, cut on the right to the model's limit."""
@@ -83,9 +96,7 @@ class TorchEncoder:
         # A tokenizer without special tokens may make nothing of a text, and nothing has no embedding.
         there = [i for i, tokens in enumerate(batch) if len(tokens)]
         if there:
-            rows = self._model([batch[i] for i in there])
-            # Without an epsilon: a zero vector becomes not-a-number, which the batcher reports.
-            vectors[there] = (rows / rows.norm(dim=1, keepdim=True)).cpu().numpy()
+            vectors[there] = self._head(self._model([batch[i] for i in there])).cpu().numpy()
         return vectors
 
 
@@ -106,13 +117,15 @@ def compute_dtype(name: str, device: torch.device, capabilities: Mapping[str, An
     return wanted
 
 
-def _load(directory: ModelDirectory, dtype: torch.dtype) -> Any:
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
-    model: Any = AutoModel.from_pretrained(
-        directory.path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype
-    )
-    model.eval().requires_grad_(False)
-    return model
+def _refuse_longer_than_positions(directory: ModelDirectory, config: Any) -> None:
+    """config.json may leave out what the model's class then sets."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and 0 < positions < directory.max_seq_length:
+        longest = directory.max_seq_length
+        raise StartupError(
+            f"Model {directory.path} has {positions} positions, but its longest text {longest} tokens: "
+            "config.json lacks max_position_embeddings."
+        )
 
 
 def device_of(name: str) -> torch.device:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import BertModel, CamembertModel, RobertaModel, XLMRobertaModel
 
-from shared.model.directory import Pooling
+from shared.model.pooling import PoolingMode
 from worker.engine.attention import attend
 from worker.engine.linear import linear
 from worker.engine.packing import Packing, evened, pack
@@ -27,7 +27,7 @@ class PackedModel:
 
     padded = False
 
-    def __init__(self, model: Any, pooling: Pooling) -> None:
+    def __init__(self, model: Any, pooling: Sequence[PoolingMode]) -> None:
         """`model` is on its device, in the type to compute in."""
         embeddings = model.embeddings
         self.device: torch.device = model.device
@@ -41,7 +41,7 @@ class PackedModel:
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[TokenIds]) -> Tensor:
-        """Pooled vectors in the order of the batch, float32 [texts, dimension], not normalised."""
+        """Pooled vectors in the order of the batch, float32 [texts, pooled width], not normalised."""
         whole = evened(batch) if self.device.type == "cpu" else batch
         packing = pack(whole, self._padding_id, self.device)
         return pool(self._hidden(packing), packing.offsets, self.pooling)[packing.row_of[: len(batch)]]

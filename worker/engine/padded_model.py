@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.model.directory import Pooling
+from shared.model.pooling import PoolingMode
 from worker.engine.packing import to_device
 from worker.engine.pooling import pool
 from worker.engine.tokenizer import TokenIds
@@ -18,7 +18,7 @@ class PaddedModel:
 
     padded = True
 
-    def __init__(self, model: Any, pooling: Pooling, pad_id: int) -> None:
+    def __init__(self, model: Any, pooling: Sequence[PoolingMode], pad_id: int) -> None:
         """`model` is on its device, in the type to compute in."""
         self.device: torch.device = model.device
         self.pooling = pooling
@@ -27,7 +27,7 @@ class PaddedModel:
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[TokenIds]) -> Tensor:
-        """Pooled vectors in the order of the batch, float32 [texts, dimension], not normalised."""
+        """Pooled vectors in the order of the batch, float32 [texts, pooled width], not normalised."""
         lengths = np.array([len(tokens) for tokens in batch])
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(mask.shape, self._pad_id, dtype=np.int64)

@@ -7,7 +7,8 @@ from redis.exceptions import RedisError
 
 from shared.errors import StartupError
 from shared.finding import Finding
-from shared.model.directory import model_files, open_model
+from shared.model.directory import open_model
+from shared.model.files import model_files
 from shared.model.hub import NotDownloaded, model_download_bytes
 from shared.model.spec import ModelSpec
 from shared.redis import keys as redis_keys
@@ -27,7 +28,7 @@ def model_findings(settings: Settings, *, weights: bool) -> list[Finding]:
         return [Finding("problem", MODEL, str(error), "Correct MODEL_ID or mend the directory.")]
     lower = ", lower-cased" if model.do_lower_case else ""
     sentence = (
-        f"{model.fingerprint(settings.dtype)}: {model.dimension} dimensions, {model.pooling} pooling, "
+        f"{model.fingerprint(settings.dtype)}: {model.dimension} dimensions, {'+'.join(model.pooling)} pooling, "
         f"{model.max_seq_length} tokens at most{lower}."
     )
     findings = [Finding("ok", MODEL, sentence)]

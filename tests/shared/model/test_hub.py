@@ -3,6 +3,7 @@
 The hub is a server on loopback; huggingface_hub reads HF_ENDPOINT once, so whatever uses it runs as a process.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import httpx
@@ -18,9 +20,11 @@ import pytest
 from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
 from shared.commands.demo_run import demo_environment
+from shared.model.files import files_of
 from shared.model.hub_progress import LoggedDownload
 from tests.support.archives import demo_files, pack
 from tests.support.hub_server import Hub, Repository, hub_server
+from tests.support.models import write_json
 from tests.support.roles import api_process, refusal, worker_process
 from tests.support.servers import RedisServer, redis_server
 
@@ -238,6 +242,59 @@ def test_embeddings_of_the_dataset_are_found_by_model_name_and_revision(
     assert found.read_bytes() == b"rows"
     assert found.is_relative_to(tmp_path / "data")
     assert printed(FIND_EMBEDDINGS, env | {"HF_HUB_OFFLINE": "1"}, tmp_path) == str(found)
+
+
+LIST_FILES = """
+from pathlib import Path
+from shared.model.directory import open_model
+from shared.model.spec import ModelSpec
+path = open_model(ModelSpec.of(settings), settings.data_dir, weights={weights}).path
+print(*sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_every_file_that_counts_for_a_digest_is_downloaded_and_no_other(
+    hub: Hub, tmp_path: Path, weights: bool
+) -> None:
+    """Folders that only modules.json names are found too; pickles are never fetched."""
+    files = dict(model_files())
+    modules = json.loads((DEMO_MODEL / "modules.json").read_text())
+    modules[1]["path"] = "how to pool"
+    write_json(tmp_path / "modules.json", modules)
+    files["modules.json"] = tmp_path / "modules.json"
+    files["how to pool/config.json"] = files.pop("1_Pooling/config.json")
+    write_json(tmp_path / "empty.json", {})
+    added = {
+        "sentence_roberta_config.json",
+        "added_tokens.json",
+        "sentencepiece.bpe.model",
+        "spiece.model",
+        "merges.txt",
+    }
+    unused = {"pytorch_model.bin", "0_Transformer/pytorch_model.bin", "rust_model.ot", "onnx/model.onnx"}
+    unused |= {"onnx/config.json", "training_args.bin", "model.py"}
+    files |= dict.fromkeys(added | unused, tmp_path / "empty.json")
+    hub.models[MODEL].commit(BRANCH, files)
+    listed = printed(LIST_FILES.format(weights=weights), env_of_hub(hub, tmp_path / "data"), tmp_path).splitlines()
+    assert added < set(listed)
+    assert "how to pool/config.json" in listed
+    assert (WEIGHTS in listed) == weights
+    assert not unused & set(listed)
+    assert not [asked for asked in hub.asked if any(asked.path.endswith(name) for name in unused)]
+    counted = set(files_of_directory(files, weights))
+    assert set(listed) == counted
+
+
+def files_of_directory(files: dict[str, Path], weights: bool) -> list[str]:
+    """What the digest of a local directory of these files covers, without weights if none were asked for."""
+    with TemporaryDirectory() as folder:
+        for name in files:
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).touch()
+        counted = files_of(Path(folder), ["", "how to pool", "2_Normalize"])
+        names = [str(path.relative_to(folder)) for path in counted]
+    return [name for name in names if weights or not name.endswith(".safetensors")]
 
 
 # What cannot be had.

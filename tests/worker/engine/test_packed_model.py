@@ -13,7 +13,8 @@ from transformers import AutoModel
 
 from api.corpus.reader import ReadCorpus
 from shared.errors import TextFailed
-from shared.model.directory import ModelDirectory, Pooling
+from shared.model.directory import ModelDirectory
+from shared.model.pooling import PoolingMode
 from shared.settings import Settings
 from tests.support.models import Shape, changed_copy, opened, set_pooling, write_roberta
 from tests.worker.engine.test_encoder import (
@@ -68,7 +69,7 @@ def test_roberta_agrees_with_sentence_transformers(
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 def test_every_pooling_agrees_with_sentence_transformers(
-    tmp_path: Path, device: str, engine: str, pooling: Pooling, demo_settings: Settings
+    tmp_path: Path, device: str, engine: str, pooling: PoolingMode, demo_settings: Settings
 ) -> None:
     small = write_roberta(tmp_path, TEXTS, Shape(width=64, layers=2, heads=2))
     set_pooling(small, pooling, 64)
@@ -98,13 +99,13 @@ def load(directory: ModelDirectory, dtype: torch.dtype) -> PackedModel:
 def test_a_text_without_a_finite_embedding_fails_alone(
     tmp_path: Path, device: str, dtype: str, engine: str, model: ModelDirectory, demo_settings: Settings
 ) -> None:
-    """The real model, in which one token's embedding is not a number; neighbours in its batch have its length."""
+    """The real model, in which one token's numbers overflow; neighbours in its batch have its length."""
     clean = build(model, demo_settings, engine, device, dtype)
     token = clean.tokenizer.transformers.convert_tokens_to_ids(POISON)
     assert token != clean.tokenizer.transformers.unk_token_id
 
     def spoil(weights: dict[str, torch.Tensor]) -> None:
-        weights["embeddings.word_embeddings.weight"][token] = torch.nan
+        weights["embeddings.word_embeddings.weight"][token] = 3e38  # finite, or the model would not load
 
     spoiled = opened(changed_copy(model, tmp_path / "spoiled", spoil))
     texts = ["one word", "rfl", f"{POISON} word", "two word", "x " * 300, f"x {POISON}", "a = b", "x " * 100 + POISON]
