@@ -68,15 +68,6 @@ class RoundedQuery:
     error: float
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """The premises of one block that score best when rounded, best first."""
-
-    ids: NDArray[np.int64]
-    at_most: NDArray[np.float64]
-    """The highest score that each can have. No other row of the block can score higher than the last of them."""
-
-
 class QuantisedIndex:
     """Finds candidates for a search; the exact rows decide among them."""
 
@@ -86,15 +77,17 @@ class QuantisedIndex:
         codes = faiss.rev_swig_ptr(index.codes.data(), index.ntotal * index.d).reshape(index.ntotal, index.d)
         self._blocks = [self._view(codes[start : start + BLOCK]) for start in range(0, index.ntotal, BLOCK)]
 
-    def best(self, block: int, query: RoundedQuery, selector: "faiss.IDSelector", count: int) -> Candidates:
-        """The `count` best of the rows that the selector admits, which are at least so many.
+    def best(
+        self, block: int, query: RoundedQuery, selector: "faiss.IDSelector", count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The `count` rows that score best when rounded, best first, and the highest score that each can have.
 
-        The selector and the ids of the answer count from the block's first row.
+        The selector admits at least so many rows. No other row that it admits can score higher than the last. Selector
+        and answer count rows from the block's first.
         """
         parameters = faiss.SearchParameters(sel=selector)
-        scores, ids = self._blocks[block].search(query.whole, count, params=parameters)
-        at_most = query.centre + query.step * scores[0].astype(np.float64) + query.error
-        return Candidates(ids[0], at_most)
+        scores, rows = self._blocks[block].search(query.whole, count, params=parameters)
+        return rows[0], query.centre + query.step * scores[0].astype(np.float64) + query.error
 
     def query(self, state: Vector) -> RoundedQuery:
         """Round a state, [d], for any number of calls of `best`."""

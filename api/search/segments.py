@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from api.search.index import Hits, PremiseIds, PremiseIndex, Search, inner_products
-from api.search.quantised_index import BLOCK, Candidates, QuantisedIndex, RoundedQuery
+from api.search.quantised_index import BLOCK, QuantisedIndex, RoundedQuery
 from shared.vectors import Vectors
 
 ALIGNED = 8
@@ -82,6 +83,15 @@ class _Segment:
     quantised: QuantisedIndex
 
 
+@dataclass(frozen=True)
+class _Candidates:
+    """The likeliest premises of one block, best first."""
+
+    ids: PremiseIds
+    at_most: NDArray[np.float64]
+    """The highest score that each can have. No other accessible premise of the block can score higher than the last."""
+
+
 class _Scan:
     """One search on its way through the blocks."""
 
@@ -99,7 +109,7 @@ class _Scan:
         """The state as each segment rounds it."""
         self._few: list[PremiseIds] = []
         """All accessible premises of blocks that have few."""
-        self._found: dict[int, Candidates] = {}
+        self._found: dict[int, _Candidates] = {}
         """The likeliest premises of the other blocks, by block."""
 
     def read(self, number: int) -> None:
@@ -133,15 +143,15 @@ class _Scan:
         known = self._scored([likely, *self._few])
         return float(known.scores[-1]) - SUM_ERROR if len(known.ids) == self._k > 0 else -np.inf
 
-    def _candidates(self, number: int, count: int) -> Candidates:
+    def _candidates(self, number: int, count: int) -> _Candidates:
         """The likeliest `count` accessible premises of a block."""
         block = self._blocks[number]
         quantised = self._segments[block.segment].quantised
         if block.segment not in self._queries:
             self._queries[block.segment] = quantised.query(self._search.state)
         selector = self._search.accessible.selector(block.ids)
-        found = quantised.best(block.number, self._queries[block.segment], selector, count)
-        return replace(found, ids=found.ids + block.ids.start)
+        rows, at_most = quantised.best(block.number, self._queries[block.segment], selector, count)
+        return _Candidates(rows + block.ids.start, at_most)
 
     def _scored(self, parts: Sequence[PremiseIds]) -> Hits:
         """The k best of those premises."""
