@@ -21,6 +21,7 @@ from opentelemetry.trace import (
 )
 
 from shared.errors import ModelBroken, TextFailed
+from shared.model.text import READ_CHARS
 from shared.redis.keys import LANES, Lane
 from shared.vectors import Vector
 from worker.batch_rule import cost, take_batch
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 Embedded = Vector | TextFailed | None
 """A text's unit vector, or why it has none; nothing for one that was dropped."""
+
+
+UNREAD = f"the model reads no token of this text; a word of over {READ_CHARS:,} characters is not read"
 
 
 @dataclass(eq=False)
@@ -185,8 +189,11 @@ class Batcher:
                 return self._embed_halves(batch)
             self._prove_model(error)
             return [TextFailed(f"the model failed on this text ({type(error).__name__})")]
-        failed = TextFailed("the model has no finite embedding for this text")
-        return [row if np.isfinite(row).all() else failed for row in rows]
+        failed, unread = TextFailed("the model has no finite embedding for this text"), TextFailed(UNREAD)
+        return [
+            row if np.isfinite(row).all() else failed if len(tokens) else unread
+            for row, tokens in zip(rows, batch, strict=True)
+        ]
 
     def _embed_halves(self, batch: list[TokenIds]) -> list[Vector | TextFailed]:
         middle = len(batch) // 2

@@ -61,7 +61,8 @@ async def verify(rows: Vectors, sample: dict[int, str], names: Sequence[str], pa
     Raises:
         StartupError: a row belongs to another text or another model.
     """
-    again = await bulk.embed_anew(list(sample.values()), logger.info)
+    # One at a time: there is room for one in any queue.
+    again = np.concatenate([await bulk.embed_anew([text], logger.info) for text in sample.values()])
     cosines = np.einsum("ij,ij->i", rows, again)
     worst = int(np.argmin(cosines))
     if not cosines[worst] >= LEAST_COSINE:

@@ -9,9 +9,6 @@ from api.http.paths import as_folder, normal_path
 from api.serving.catalog import Catalog, Served
 from shared.errors import Unavailable
 
-SHOWN_CHARS = 100
-"""Of an unknown prefix, in the sentence that refuses it."""
-
 
 class ReleasePrefix:
     """ASGI middleware. Nothing that Lean clients ask for is redirected: they do not follow."""
@@ -50,12 +47,11 @@ def served_of(request: HTTPConnection) -> Served:
 
 
 def no_such_route(path: str, routes: Iterable[str], known: Iterable[str]) -> str:
-    """The sentence for a path that no route answers. An unknown release before a route is named, and so are all known.
+    """The sentence for a path that no route answers. It names the releases, and never repeats the path.
 
     `routes` are the paths of all routes, `known` the names of the releases.
     """
     served = f"the releases served are {', '.join(known) or 'none yet'}"
-    for route in routes:
-        if route != "/" and path.endswith(route) and path != route:
-            return f"No release {path.removesuffix(route).strip('/')[:SHOWN_CHARS]!r} is served here; {served}."
+    if any(path.endswith(route) for route in routes if route != "/"):
+        return f"The release before the route is not served here; {served}."
     return f"There is no such route here; {served}."

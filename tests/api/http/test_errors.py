@@ -78,7 +78,7 @@ GOOD = {
     "escaped NUL": {"state": "a\x00b"},
     "NUL in names": {"local_premises": ["\x00"], "new_premises": [new_premise("\x00", "\x00")]},
     "astral characters": {"state": "𝓝 x ⊓ 𝓟 s 🜁"},
-    "a word of two million letters": {"state": "a" * 2_000_000},
+    "a word of a million letters": {"state": "a" * 1_000_000},
     "two million characters": {"state": "h : Nat\n" * 250_000},
     "two million blanks": {"state": " " * 2_000_000},
     "five thousand new premises": {"new_premises": [new_premise(f"n{i}") for i in range(5_000)]},
@@ -98,6 +98,11 @@ def test_bad_input_gets_a_short_sentence_without_the_input(client: httpx.Client,
 @pytest.mark.parametrize("fields", GOOD.values(), ids=GOOD.keys())
 def test_unusual_input_is_answered(client: httpx.Client, fields: dict[str, Any]) -> None:
     assert "NaN" not in retrieve(client, k=10, **fields).text
+
+
+def test_a_word_beyond_what_is_read_is_refused_with_the_reason(client: httpx.Client) -> None:
+    answer = client.post("/retrieve", json={"state": "a" * 2_000_000, "k": 1})
+    assert "a word of over 1,048,576 characters is not read" in error_sentence(answer, 422)
 
 
 def test_a_surrogate_pair_is_one_character(client: httpx.Client) -> None:

@@ -66,7 +66,8 @@ class SlowModel:
         self.names: dict[int, str] = {}
         """Of every premise id, also of those that are not found."""
         for data in layers:
-            self.modules += sorted(set(data.listed) - set(self.modules))
+            known = set(self.modules)
+            self.modules += sorted(name for name in data.listed if name not in known)
             own = self.own_premises(data, base=8 * math.ceil((max(self.names) + 1) / 8) if self.names else 0)
             self.names |= {premise.id: premise.name for premise in own}
             names = {premise.name for premise in own}
