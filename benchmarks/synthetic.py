@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import uvloop
+from safetensors.numpy import save_file
 
 from api.corpus.archive import read_archive
 from api.corpus.reader import read_corpus
@@ -122,9 +123,18 @@ def write_data(directory: Path, count: int, vectors: TextVectors, settings: Sett
 
 
 def write_model(directory: Path) -> None:
-    """The configuration of a 768-wide model; there are no weights, and nothing loads them."""
+    """A 768-wide model's directory, complete as far as the API looks. Nothing loads the one tensor of its weights."""
     directory.mkdir(parents=True)
-    (directory / "config.json").write_text(json.dumps({"hidden_size": DIMENSION, "max_position_embeddings": 512}))
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    config = {
+        "model_type": "bert",
+        "hidden_size": DIMENSION,
+        "max_position_embeddings": 512,
+        "vocab_size": len(vocabulary),
+    }
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    save_file({"unused": np.zeros(1, np.float32)}, directory / "model.safetensors")
 
 
 @dataclass(frozen=True)
