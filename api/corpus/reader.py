@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -69,12 +70,12 @@ class ReadCorpus:
     def __len__(self) -> int:
         return len(self.declarations)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """By premise id. Length n."""
         return [d.name for d in self.declarations]
 
-    @property
+    @cached_property
     def premise_ids(self) -> dict[str, int]:
         """By name."""
         return {d.name: i for i, d in enumerate(self.declarations)}
