@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 
 from shared.commands.loopback import ask, base_url
@@ -74,10 +75,13 @@ class Embedded:
             with ask(f"{self.base_url}/health/ready", 5):
                 return []
         except urllib.error.HTTPError as error:
-            reasons: list[str] = json.load(error)["reasons"]
-            return reasons
-        except OSError:
-            return ["The API is starting."]
+            # An API that is ending may answer with another body, or with half of one.
+            with suppress(OSError, HTTPException, ValueError, KeyError):
+                reasons: list[str] = json.load(error)["reasons"]
+                return reasons
+        except (OSError, HTTPException):
+            pass
+        return ["The API is starting."]
 
 
 def python_module(name: str) -> list[str]:

@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import psutil
 import pytest
 import redis
 
+from shared.commands.local_system import Embedded
 from shared.commands.redis_server import free_port
-from shared.supervisor import PAUSES_S, ChildReport, read_reports
+from shared.settings import Settings
+from shared.supervisor import PAUSES_S, ChildReport, Supervisor, read_reports
 from tests.support.servers import answers, role_env, running, wait_for
 
 SCRIPT = str(Path(sys.executable).with_name("premise-server"))
@@ -140,6 +144,42 @@ def test_a_signal_while_children_start_ends_all_of_them(
     assert not alive
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
     assert "Traceback" not in log.read_text()
+
+
+class Answers(BaseHTTPRequestHandler):
+    """An API that starts: it has each of these answers once, the last says that it is ready."""
+
+    left: ClassVar[list[tuple[int, bytes, int]]]
+
+    def do_GET(self) -> None:
+        status, body, missing = self.left.pop(0)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) + missing))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_an_api_that_answers_otherwise_is_asked_again() -> None:
+    Answers.left = [
+        (503, b'{"detail": "Nothing is served yet."}', 0),
+        (503, b'{"reasons": ["It ', 20),
+        (502, b"<html>", 0),
+        (503, b'{"reasons": ["No worker is alive."]}', 0),
+        (200, b"{}", 0),
+    ]
+    reasons: list[str] = []
+    with HTTPServer(("127.0.0.1", 0), Answers) as server, Supervisor(reasons.append, stop_s=1) as supervisor:
+        threading.Thread(target=server.serve_forever).start()
+        settings = Settings(port=server.server_port, host="127.0.0.1")
+        try:
+            Embedded(settings, "redis://", "redis://", supervisor).wait_until_ready(reasons.append)
+        finally:
+            server.shutdown()
+    assert supervisor.was_ready
+    assert reasons == ["The API is starting."] * 3 + ["No worker is alive."]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
