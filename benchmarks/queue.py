@@ -107,6 +107,8 @@ async def measure(url: str, worker: psutil.Process, console: Console) -> None:
             assert isinstance(job, StockJob)
             await job.result(timeout=60)
 
+        while not await queue.workers_alive():
+            await asyncio.sleep(0.1)
         await ours("warm up")
         await stock("warm up")
         idle = await idle_cpu(worker)
@@ -195,7 +197,6 @@ def main() -> None:
         running([*module, "worker", redis.url]) as ours,
         running([*module, "stock", redis.url]),
     ):
-        time.sleep(2)
         uvloop.run(measure(redis.url, psutil.Process(ours.pid), console))
 
 
