@@ -10,16 +10,12 @@ class Deadline:
     """A moment on the monotonic clock of this process. Another process or Redis is told the seconds that are left."""
 
     at: float
-    """As of `time.monotonic`."""
+    """Seconds of `time.monotonic`."""
 
     @classmethod
     def after(cls, seconds: float) -> "Deadline":
         """The deadline that many seconds from now."""
         return cls(time.monotonic() + seconds)
-
-    @property
-    def passed(self) -> bool:
-        return self.left() == 0
 
     def left(self) -> float:
         """Seconds until the deadline, 0 once it has passed."""

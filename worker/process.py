@@ -9,7 +9,8 @@ from uuid import uuid4
 
 from shared.model.directory import ModelDirectory, open_model
 from shared.model.spec import ModelSpec
-from shared.redis.client import connect, disconnect, require
+from shared.redis.client import connect
+from shared.redis.connections import Connections
 from shared.redis.embedding_cache import EmbeddingCache
 from shared.redis.keys import Lane
 from shared.settings import Settings
@@ -35,13 +36,16 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
     Raises:
         StartupError: model or Redis cannot be used.
     """
-    queue_redis, cache_redis = connect(settings.redis_url), connect(settings.cache_url)
-    await require(queue_redis, settings.redis_url, "REDIS_URL")
-    await require(cache_redis, settings.cache_url, "CACHE_REDIS_URL")
+    async with Connections.of(settings.redis_url, settings.cache_url) as redis:
+        await redis.require()
+        await _serve(settings, redis, load)
+
+
+async def _serve(settings: Settings, redis: Connections, load: Callable[[ModelDirectory, Settings], Encoder]) -> None:
     directory = await asyncio.to_thread(open_model, ModelSpec.of(settings), settings.data_dir, weights=True)
     encoder = await asyncio.to_thread(load, directory, settings)
     fingerprint = directory.fingerprint(settings.dtype)
-    cache = EmbeddingCache(cache_redis, fingerprint, directory.dimension)
+    cache = EmbeddingCache(redis.cache, fingerprint, directory.dimension)
     worker_id = f"{socket.gethostname()}-{uuid4().hex[:8]}"
     metrics = WorkerMetrics()
     if settings.worker_metrics_port:
@@ -53,7 +57,7 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         # A model that broke ends the process, its jobs given back: renewing leases over it would only hold them.
         watching = asyncio.create_task(batcher.broken())
-        telling = asyncio.create_task(tell_status(queue_redis, fingerprint, worker_id, encoder.device_name, metrics))
+        telling = asyncio.create_task(tell_status(redis.queue, fingerprint, worker_id, encoder.device_name, metrics))
         try:
             await asyncio.wait([watching, *running], return_when=asyncio.FIRST_COMPLETED)
             for task in (watching, *running):
@@ -66,8 +70,6 @@ async def run_worker(settings: Settings, load: Callable[[ModelDirectory, Setting
             await asyncio.gather(watching, telling, return_exceptions=True)
             for worker in workers:
                 await worker.close()
-    await disconnect(queue_redis)
-    await disconnect(cache_redis)
     logger.info("worker %s stopped; %d texts embedded", worker_id, metrics.texts_embedded)
 
 

@@ -13,7 +13,7 @@ MAX_ARCHIVE_BYTES = 8 << 30
 PACKERS_OWN = re.compile(r"\._.*|\.DS_Store|__MACOSX|PaxHeaders(\.[0-9]+)?|pax_global_header", re.DOTALL)
 """Files and folders that a Mac's packer adds, and headers of one tar that another unpacked as files."""
 LAYOUT_FOLDERS = frozenset({"Declarations", "Imports"})
-"""Of a data archive; any other folder that holds all the rest is the folder that was packed."""
+"""Folders of a data archive. Any other folder that holds all the rest is the folder that was packed."""
 
 
 def read_archive(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, bytes]:

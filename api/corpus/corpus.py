@@ -96,6 +96,7 @@ class Corpus:
         ranges = id_ranges([len(segment.names) for segment in segments])
         module_names = _module_names(segments)
         module_ids = {name: i for i, name in enumerate(module_names)}
+        module_start, module_stop = _module_edges(segments, ranges, module_names)
         premise_ids = _premise_ids(segments, ranges)
         stand_ins = _stand_ins(segments, ranges, premise_ids)
         served = np.zeros(ranges[-1].stop, np.bool_)
@@ -112,8 +113,8 @@ class Corpus:
             names=_names(segments, ranges),
             served=served,
             wire_premise=_wire_premise(segments, ranges, stand_ins, premise_ids),
-            module_start=_module_edges(segments, ranges, module_names, [segment.module_start for segment in segments]),
-            module_stop=_module_edges(segments, ranges, module_names, [segment.module_stop for segment in segments]),
+            module_start=module_start,
+            module_stop=module_stop,
             needs_import_all=needs_import_all,
             module_ids=module_ids,
             premise_ids=premise_ids,
@@ -168,19 +169,17 @@ def _wire_premise(
 
 
 def _module_edges(
-    segments: Sequence[SegmentCorpus],
-    ranges: Sequence[range],
-    module_names: Sequence[str],
-    edges: Sequence[NDArray[np.int64]],
-) -> NDArray[np.int64]:
-    """The premise id at which each module starts, or stops; 0 in a segment without that module. [s, m]"""
-    joined = np.zeros((len(segments), len(module_names)), np.int64)
-    for i, (segment, ids, own) in enumerate(zip(segments, ranges, edges, strict=True)):
+    segments: Sequence[SegmentCorpus], ranges: Sequence[range], module_names: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The premise ids at which each module starts and stops; 0 in a segment without that module. [s, m] each"""
+    start, stop = np.zeros((2, len(segments), len(module_names)), np.int64)
+    for i, (segment, ids) in enumerate(zip(segments, ranges, strict=True)):
         places = {name: place for place, name in enumerate(segment.module_names)}
-        for module, name in enumerate(module_names):
-            if name in places:
-                joined[i, module] = own[places[name]] + ids.start
-    return joined
+        own = np.array([places.get(name, -1) for name in module_names], np.int64)
+        there = own >= 0
+        start[i, there] = segment.module_start[own[there]] + ids.start
+        stop[i, there] = segment.module_stop[own[there]] + ids.start
+    return start, stop
 
 
 def _names(segments: Sequence[SegmentCorpus], ranges: Sequence[range]) -> list[str]:

@@ -10,7 +10,7 @@ class Declaration(msgspec.Struct, frozen=True, gc=False):  # holds no cycles, an
     kind: str
     args: list[str]
     type: str
-    """What follows the args and the colon. Where the line also has the whole ∀, this is its body."""
+    """The text after the args and the colon. If the line also has the whole ∀, this is its body."""
     doc: str | None = None
     in_module_system: bool = False
     is_exposed: bool = False

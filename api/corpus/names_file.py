@@ -16,7 +16,7 @@ class NamesFile:
     plain: bytes
     gzipped: bytes
     etag: str
-    """As in the ETag header, quotes included."""
+    """The ETag header's value, with its quotes."""
 
     @classmethod
     def of(cls, names: Sequence[str]) -> "NamesFile":

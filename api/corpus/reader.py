@@ -28,9 +28,9 @@ TYPE_PREFIX = "Lean."
 
 BOM = b"\xef\xbb\xbf"
 REVISION_CHARS = 200
-"""Of the file `revision`, at most this is read and shown."""
+"""Most characters of the file `revision` that are read and shown."""
 SHOWN_CHARS = 150
-"""Of a name in a sentence."""
+"""Most characters of a name in a sentence."""
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -132,7 +132,7 @@ def read_corpus(files: Mapping[str, bytes]) -> ReadCorpus:
 
 
 def needs_import_all(declaration: Declaration) -> bool:
-    """Whether a caller in the module system sees the declaration only after `import all` of its module."""
+    """True if a caller in the module system sees the declaration only after `import all` of its module."""
     return declaration.in_module_system and declaration.kind != "theorem" and not declaration.is_exposed
 
 

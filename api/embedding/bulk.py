@@ -32,7 +32,7 @@ class BulkEmbedder:
 
     embedder: Embedder
     ttl_s: float
-    """How long the cache keeps the embeddings."""
+    """Seconds for which the cache keeps the embeddings."""
 
     async def embed(self, texts: Sequence[str], tell: Callable[[str], None]) -> Vectors:
         """Unit vectors, shape [len(texts), dimension]. `tell` gets a sentence for each reason to wait, once in a row.
@@ -45,7 +45,7 @@ class BulkEmbedder:
         )
 
     async def embed_anew(self, texts: Sequence[str], tell: Callable[[str], None]) -> Vectors:
-        """As `embed`, but a worker embeds every text now, whatever is cached."""
+        """Embed every text anew by a worker, whatever is cached; otherwise as `embed`."""
         return await _patiently(lambda: self.embedder.embed_anew(texts, Deadline.after(PATIENCE_S)), tell)
 
 

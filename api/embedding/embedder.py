@@ -89,7 +89,7 @@ class Embedder:
         return await self._rows(_Request(Terms(lane, ttl_s, deadline), texts))
 
     async def embed_anew(self, texts: Sequence[str], deadline: Deadline) -> Vectors:
-        """As `embed` in the bulk lane, but a worker embeds every text now, whatever is cached, and none is kept.
+        """Embed every text anew by a worker, in the bulk lane, whatever is cached. No embedding is kept.
 
         Raises:
             TextFailed, Overloaded, Unavailable, DeadlinePassed: as `embed`.
@@ -99,7 +99,7 @@ class Embedder:
         return await self._rows(_Request(Terms("bulk", 0.0, deadline), texts, keys))
 
     async def too_late(self, texts: Sequence[str]) -> DeadlinePassed:
-        """What to tell one who waited for the texts and may wait no longer."""
+        """The error for a request that waited for the texts until its deadline."""
         return self._too_late(set(await asyncio.to_thread(_digests, texts)))
 
     def _too_late(self, digests: Collection[str]) -> DeadlinePassed:
@@ -160,7 +160,7 @@ class Embedder:
 
 
 def _landed(request: _Request) -> dict[str, Vector]:
-    """What has come. Texts whose jobs were lost, or that come later, are missing.
+    """The embeddings that have come. Texts whose jobs were lost, or that come later, are missing.
 
     Raises:
         TextFailed, Unavailable: a text will not come.

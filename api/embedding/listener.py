@@ -15,7 +15,7 @@ from shared.redis.reply import Reply
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 0.25
-"""How often jobs are looked for that will never be answered."""
+"""Pause between two searches for jobs that no worker will answer."""
 NO_WORKER_PATIENCE_S = 0.3
 """How long no worker may be alive before those who wait are told: one counts as alive for a while after its last sign
 of life (`redis_keys.WORKER_TTL_MS`), and the promise is 2 s."""

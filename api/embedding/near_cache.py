@@ -26,7 +26,7 @@ class NearCache:
         self._near[digest] = vector
 
     def count(self, digests: Collection[str]) -> int:
-        """How many of the texts this process knows."""
+        """The number of these texts that the near cache has."""
         return sum(digest in self._near for digest in digests)
 
     async def get(self, digests: Sequence[str], lane: Lane) -> dict[str, Vector]:

@@ -29,11 +29,11 @@ LARGEST_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Terms:
-    """How the texts of one request are queued."""
+    """Terms on which one request's texts are queued."""
 
     lane: Lane
     ttl_s: float
-    """How long the cache keeps the embeddings."""
+    """Seconds for which the cache keeps the embeddings."""
     deadline: Deadline
     """The request waits until then. A job that nobody waits for any more is dropped."""
 
@@ -149,7 +149,7 @@ class EmbeddingQueue:
             batch = await cast(Any, self._redis).lpop(self._reply_list, REPLIES_PER_READ) or []
 
     async def lost(self, jobs: Mapping[str, Lane]) -> set[str]:
-        """Those of the jobs that the queue no longer knows: finished, or gone with a Redis that forgot.
+        """Jobs that the queue no longer knows: a worker finished them, or Redis lost them.
 
         `jobs` has the lane of each job id.
         """

@@ -9,7 +9,7 @@ from api.telemetry.stages import Stages
 
 
 def is_known(request: Request, etag: str) -> bool:
-    """Whether the client has what the tag names and wants only to hear of another one (RFC 9110, 13.1.2)."""
+    """True if the client's If-None-Match names this tag (RFC 9110, 13.1.2)."""
     tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
     return etag in tags or "*" in tags
 
@@ -41,7 +41,7 @@ def names_response(request: Request, names: NamesFile) -> Response:
 
 
 def _accepts_gzip(header: str) -> bool:
-    """Whether `Accept-Encoding` names gzip and not with weight 0 (RFC 9110, 12.5.3)."""
+    """True if `Accept-Encoding` names gzip with a weight above 0 (RFC 9110, 12.5.3)."""
     for part in header.lower().split(","):
         coding, _, weight = part.partition(";")
         if coding.strip() == "gzip":

@@ -58,7 +58,7 @@ class Retriever:
     threads: SearchThreads
     max_k: int
     state_ttl: float
-    """How long the cache keeps the embedding of a state (s)."""
+    """Seconds for which the cache keeps the embedding of a state."""
 
     async def retrieve(self, states: Sequence[str], context: Context, stages: Stages, deadline: Deadline) -> Retrieval:
         """The best premises for each state; `stages` learns what took how long.

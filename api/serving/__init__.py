@@ -1,1 +1,1 @@
-"""What is served: releases, how they are loaded, and which URL prefix means which."""
+"""Releases: how they are loaded, and which URL prefix means which."""

@@ -42,7 +42,7 @@ class Loader:
     max_k: int
     max_new_premises: int
     state_ttl: float
-    """How long the cache keeps the embeddings of states (s)."""
+    """Seconds for which the cache keeps the embeddings of states."""
     premise_ttl: float
     """The same of premises, new ones and those of the data."""
 
@@ -77,9 +77,7 @@ class Loader:
                 spec,
                 backend,
                 retriever,
-                snapshot.declarations,
-                snapshot.premises_file,
-                snapshot.modules_file,
+                snapshot,
                 Provenance.of(segment.manifest, least_cosine),
                 resources.pop_all(),
             )

@@ -5,11 +5,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Literal
 
-from api.corpus.declarations_file import Declarations
-from api.corpus.names_file import NamesFile
 from api.corpus.reader import LeftOut
 from api.corpus.repository import DataSpec
 from api.corpus.segment import Manifest
+from api.corpus.snapshot import Snapshot
 from api.embedding.backend import Backend
 from api.retrieval.retriever import Retriever
 from shared.model.spec import ModelSpec
@@ -32,7 +31,7 @@ class ReleaseSpec:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a release's data was made from, and how far it was verified at this start."""
+    """Sources of a release's data, and the result of its verification at this start."""
 
     archive_sha256: str
     embeddings: Literal["stored", "computed"]
@@ -43,7 +42,7 @@ class Provenance:
     rows_verified: int
     """Rows whose texts a worker embedded anew."""
     least_cosine: float
-    """Of those rows and their texts."""
+    """The least cosine of a verified row and its text."""
 
     @classmethod
     def of(cls, manifest: Manifest, least_cosine: float) -> "Provenance":
@@ -66,9 +65,7 @@ class Release:
     spec: ReleaseSpec
     backend: Backend
     retriever: Retriever
-    declarations: Declarations
-    premises_file: NamesFile
-    modules_file: NamesFile
+    snapshot: Snapshot
     provenance: Provenance
     resources: AsyncExitStack
     """Closes what only this release uses, and gives the backend back."""

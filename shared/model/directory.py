@@ -31,7 +31,7 @@ Step = DenseLayer | None
 
 @dataclass(frozen=True)
 class ModelDirectory:
-    """What API and worker must agree on about a model, read without loading it."""
+    """The facts about a model on which API and worker must agree, read without loading it."""
 
     path: Path
     """Folder of the Transformer module: weights, config and tokenizer."""

@@ -5,7 +5,7 @@ from hashlib import sha256
 from shared.errors import BadInput
 
 READ_CHARS = 1_048_576
-"""Of a text, what is read at most. It fills any model's limit, unless the text is one endless word or space."""
+"""Most characters of a text that are read. They fill any model's limit, unless it is one endless word or space."""
 
 
 def text_digest(text: str) -> str:
@@ -23,7 +23,7 @@ def text_digest(text: str) -> str:
 
 
 def read_part(text: str) -> str:
-    """What a model may read of a text: no space around it, and no more than `READ_CHARS`.
+    """The part of a text that a model may read: no space around it, and no more than `READ_CHARS`.
 
     A text as long as `READ_CHARS` may have been cut: a worker refuses it unless this part fills the model's limit.
     """

@@ -10,7 +10,7 @@ class Job(msgspec.Struct, frozen=True):
     texts: list[str]
     """In the order of `digests`."""
     ttl_s: float
-    """How long the cache keeps the embeddings."""
+    """Seconds for which the cache keeps the embeddings."""
     trace: str
     """The `traceparent` of the request that queued the job; empty without tracing."""
 

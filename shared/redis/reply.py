@@ -13,13 +13,13 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
 
     job_id: str
     digests: list[str]
-    """Of the texts that were embedded."""
+    """Digests of the texts that were embedded."""
     vectors: bytes
     """Their embeddings, little-endian float32, one row for each of `digests`."""
     errors: dict[str, str]
     """A sentence for each text that failed, by digest."""
     cached: bool
-    """Whether the embeddings are in the cache now."""
+    """True if the embeddings are in the cache now."""
 
     @classmethod
     def of(cls, job_id: str, vectors: Mapping[str, Vector], errors: Mapping[str, str], *, cached: bool) -> "Reply":

@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.support.compose import BASE, GPU, compose, merged, services, started_by_default, valid, variables
 from tests.support.dockerfile import environment, values
 from tests.support.repository import ROOT
-from tests.support.servers import running, wait_for
+from tests.support.servers import answers, running, wait_for
 from worker.process import COMPLETION_WAIT_S
 
 VARIABLES = [name.upper() for name in Settings.model_fields]
@@ -136,7 +136,7 @@ def test_redis_follows_its_role_when_started_with_the_command_of_the_service(
     port = free_port()
     local = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--logfile", "redis.log"]
     with running([str(find_redis_server()), *options, *local]), redis.Redis(port=port) as client:
-        wait_for(lambda: _answers(client), instance)
+        wait_for(lambda: answers(client), instance)
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": policy}
         assert (int(client.config_get("maxmemory")["maxmemory"]) > 0) == bounded
         assert client.config_get("save") == {"save": save}
@@ -224,10 +224,3 @@ def test_readme_lists_every_setting_with_default_and_meaning() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", readme, re.DOTALL)
     assert table.strip() == settings_table()
-
-
-def _answers(client: "redis.Redis") -> bool:
-    try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False

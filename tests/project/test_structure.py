@@ -153,7 +153,7 @@ def room_of(module: str) -> str:
 
 
 def may_import(room: str, module: str) -> bool:
-    """Whether a module of ours may be imported in that room."""
+    """True if a module of ours may be imported in that room."""
     target = room_of(module)
     role = room.partition(".")[0]
     if target == "shared" or (role != "shared" and target in OPEN_TO_ROLES):

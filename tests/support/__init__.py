@@ -1,1 +1,1 @@
-"""What tests share: servers, clients, archives and models."""
+"""Servers, clients, archives and models that tests share."""

@@ -18,7 +18,7 @@ from shared.model.text import READ_CHARS, read_part
 from worker.engine.loading import loading
 
 TokenIds = NDArray[np.int32]
-"""Of one text, with its special tokens, [tokens]."""
+"""Token ids of one text, with its special tokens, [tokens]."""
 
 PREFIX_CHARS = 65_536
 """Longer texts are first tokenised up to here; nearly always that fills the model's limit."""
@@ -103,7 +103,7 @@ class Tokenizer:
         return None if cut and not self._is_enough(text) else text
 
     def _is_enough(self, prefix: str) -> bool:
-        """Whether every text that starts so has the same tokens up to the limit.
+        """True if every text that starts so has the same tokens up to the limit.
 
         A cut can change the last word. Byte pairs and word pieces are found from its left, so that a cut far behind the
         limit changes nothing before it. A Unigram model weighs the whole word, so that the limit must come before it.
@@ -137,7 +137,7 @@ def with_lowercase(normalizer: Normalizer | None) -> Normalizer:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether the text is more than a row of code units: half of a character is no text."""
+    """False for a text with a lone surrogate, half of a character."""
     try:
         text.encode()
     except UnicodeEncodeError:

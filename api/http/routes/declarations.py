@@ -18,7 +18,7 @@ def declaration_routes(settings: Settings) -> APIRouter:
     async def declarations(request: Request) -> Response:
         """Kind, module, arguments, type and doc of premises, in the order of `names`; null for an unknown name."""
         body = await read_body(request, settings.max_body_bytes, record_of(request).deadline(settings.request_timeout))
-        served = served_of(request).release.declarations
+        served = served_of(request).release.snapshot.declarations
 
         def answer() -> bytes:
             return served.answer(parse_declaration_names(body, settings.max_k))

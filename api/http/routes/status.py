@@ -24,12 +24,12 @@ def names_routes(max_new_premises: int) -> APIRouter:
     @router.get("/indexed-premises")
     async def indexed_premises(request: Request) -> Response:
         """Names of all declarations in the data; a position in this array stands for a name in requests."""
-        return names_response(request, served_of(request).release.premises_file)
+        return names_response(request, served_of(request).release.snapshot.premises_file)
 
     @router.get("/indexed-modules")
     async def indexed_modules(request: Request) -> Response:
         """Names of all modules, sorted; a position in this array stands for a name in requests."""
-        return names_response(request, served_of(request).release.modules_file)
+        return names_response(request, served_of(request).release.snapshot.modules_file)
 
     return router
 

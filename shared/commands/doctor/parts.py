@@ -25,7 +25,7 @@ def installed(name: Part) -> bool:
 
 
 def part(name: Part, otherwise: str) -> list[Finding]:
-    """What the part's doctor finds, in a process of its own: this package imports neither."""
+    """Run the part's doctor in a process of its own, because this package imports neither part; return its findings."""
     if not installed(name):
         return [Finding("ok", name, f"The {name} part is not installed here, so {otherwise}.")]
     try:

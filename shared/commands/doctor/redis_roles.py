@@ -8,34 +8,30 @@ from redis.exceptions import RedisError
 from shared.commands.doctor.redis_instance import NEARLY_FULL, Instance, general, inspect, mib, unreachable
 from shared.commands.doctor.redis_probe import cache_probe, queue_probe
 from shared.finding import Finding
-from shared.redis.client import connect, disconnect
+from shared.redis.connections import Connections
 from shared.settings import Settings
 
 QUEUE, CACHE = "queue Redis", "cache Redis"
 
 
 async def redis_findings(settings: Settings) -> list[Finding]:
-    queue_redis, cache_redis = connect(settings.redis_url), connect(settings.cache_url)
-    try:
+    async with Connections.of(settings.redis_url, settings.cache_url) as redis:
         queue, cache = await asyncio.gather(
-            _reached(queue_redis, QUEUE, "REDIS_URL", settings.redis_url),
-            _reached(cache_redis, CACHE, "CACHE_REDIS_URL", settings.cache_url),
+            _reached(redis.queue, QUEUE, "REDIS_URL", settings.redis_url),
+            _reached(redis.cache, CACHE, "CACHE_REDIS_URL", settings.cache_url),
         )
         findings: list[Finding] = []
         shared = isinstance(queue, Instance) and isinstance(cache, Instance) and queue.run_id == cache.run_id
         if isinstance(queue, Finding):
             findings.append(queue)
         else:
-            findings += [*general(queue, settings.redis_url), *queue_role(queue), await queue_probe(queue_redis, QUEUE)]
+            findings += [*general(queue, settings.redis_url), *queue_role(queue), await queue_probe(redis.queue, QUEUE)]
         if isinstance(cache, Finding):
             findings.append(cache)
         else:
             findings += [] if shared else [*general(cache, settings.cache_url), *cache_role(cache)]
-            findings.append(await cache_probe(cache_redis, CACHE))
+            findings.append(await cache_probe(redis.cache, CACHE))
         return findings + ([_one_for_both(cache)] if shared and isinstance(cache, Instance) else [])
-    finally:
-        await disconnect(queue_redis)
-        await disconnect(cache_redis)
 
 
 async def _reached(redis: ArqRedis, subject: str, setting: str, url: str) -> Instance | Finding:

@@ -43,7 +43,7 @@ class Releases:
             corpus = type("corpus", (), {"revision": f"data of {spec.name}"})
             retriever = cast(Any, type("retriever", (), {"corpus": corpus}))
             nothing = cast(Any, None)
-            yield Release(spec, nothing, retriever, nothing, nothing, nothing, nothing, resources.pop_all())
+            yield Release(spec, nothing, retriever, nothing, nothing, resources.pop_all())
 
 
 async def catalog_of(*names: str) -> tuple[Catalog, Releases]:
